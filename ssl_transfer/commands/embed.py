@@ -1,0 +1,96 @@
+"""`embed`: images to a Parquet of feature vectors, streaming."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from ssl_transfer.files import whole_file
+
+
+def embed(
+    encoder: str,
+    source: str,
+    out: str = "features.parquet",
+    root: str | None = None,
+    size: int | None = None,
+    resize: str = "crop",
+    pattern: str = "*",
+    on_bad_image: str = "refuse",
+    batch_size: int = 512,
+    device: str = "auto",
+) -> int:
+    """Encode every image of a source and write path, split, label and vector, one row an image.
+
+    Example: ssl-transfer embed runs/a/encoder photos/ --out features.parquet
+
+    Args:
+        encoder: an encoder folder.
+        source: a folder, manifest, Parquet, array file, torchvision data set or `digits`, as for `--data.source`.
+        out: the Parquet file to write.
+        root: where torchvision data sets lie.
+        size: side in pixels; by default the one the encoder was trained on.
+        resize: crop, pad or stretch.
+        pattern: which files of a folder, such as "*.jpg".
+        on_bad_image: refuse, or skip and say which.
+        batch_size: images at a time.
+        device: cpu, cuda, mps, or auto.
+    """
+    from ssl_transfer.data.module import ImageDataModule
+    from ssl_transfer.encoders import load_encoder
+
+    network = load_encoder(encoder)
+    where = torch.device(_best_device() if device == "auto" else device)
+    data = ImageDataModule(
+        source=source,
+        root=root,
+        size=size or network.shape[-1],
+        channels=network.shape[0],
+        resize=resize,  # type: ignore[arg-type]
+        pattern=pattern,
+        on_bad_image=on_bad_image,  # type: ignore[arg-type]
+        batch_size=batch_size,
+    )
+    data.setup()
+    rows, started = 0, time.monotonic()
+    target = Path(out)
+    with whole_file(target) as temporary, pq.ParquetWriter(temporary, _schema(network.feature_dim)) as writer:
+        for table in _tables(network.to(where), data, where):
+            writer.write_table(table)
+            rows += len(table)
+    seconds = time.monotonic() - started
+    print(f"wrote {target}: {rows} images × {network.feature_dim} features, {rows / seconds:,.0f} images/s")
+    return 0
+
+
+@torch.inference_mode()
+def _tables(network: Any, data: Any, device: torch.device) -> Iterator[pa.Table]:
+    schema = _schema(network.feature_dim)
+    for batch in data.loader("all"):
+        features = network(batch.images.to(device)).float().cpu()
+        rows = batch.index.tolist()
+        labels = [data.classes[t] if data.classes and t >= 0 else None for t in _classes(batch.targets)]
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(features.flatten().numpy()), features.shape[1])
+        columns = [[data.table.paths[r] for r in rows], [str(data.table.splits[r]) for r in rows], labels, vectors]
+        yield pa.table(columns, schema=schema)
+
+
+def _classes(targets: torch.Tensor) -> list[int]:
+    return targets.tolist() if targets.ndim == 1 and not targets.is_floating_point() else [-1] * len(targets)
+
+
+def _schema(width: int) -> pa.Schema:
+    vector = pa.list_(pa.float32(), width)
+    return pa.schema([("path", pa.string()), ("split", pa.string()), ("label", pa.string()), ("features", vector)])
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,0 +1,80 @@
+"""A first look at every image: its header and the hash of its contents, without decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssl_transfer.data.decode import BadImage, Header, probe
+from ssl_transfer.data.hashing import array_hashes, content_hash
+from ssl_transfer.data.parallel import in_order
+from ssl_transfer.data.records import SPLITS, Records
+from ssl_transfer.data.sources.base import Source, read_file
+
+
+@dataclass
+class Contents:
+    """Per row of a source: the header (None where rejected), the hash, and the hash of the mask ("" without one)."""
+
+    headers: list[Header | None]
+    hashes: np.ndarray  # S32, hex
+    masks: list[str]
+    rejected: dict[int, str]  # row: reason
+
+
+def examine(source: Source, max_pixels: int) -> Contents:
+    """Header and hash of every image of a source; what cannot be read is rejected with its reason."""
+    if source.arrays is not None:
+        _, height, width, channels = source.arrays.shape
+        bits = 8 * source.arrays.dtype.itemsize
+        header = Header("array", height, width, channels, bits, "16 bits, scaled to 8 bits" if bits == 16 else "")
+        count = len(source)
+        return Contents([header] * count, array_hashes(source.arrays), [""] * count, {})
+
+    paths = source.records.paths
+
+    def look(row: int) -> tuple[Header | None, str, str, str]:
+        digest = mask_digest = ""
+        try:
+            data = source.read(row)
+            digest = content_hash(data)
+            mask = source.mask_path(row)
+            mask_digest = "" if mask is None else content_hash(read_file(mask))
+            return probe(data, str(paths[row]), max_pixels), digest, mask_digest, ""
+        except BadImage as error:
+            return None, digest, mask_digest, error.reason
+
+    looks = list(in_order(look, range(len(source)), "Reading"))
+    return Contents(
+        headers=[look[0] for look in looks],
+        hashes=np.array([look[1] for look in looks], "S32"),
+        masks=[look[2] for look in looks],
+        rejected={row: look[3] for row, look in enumerate(looks) if look[0] is None},
+    )
+
+
+def duplicates_across_splits(records: Records) -> np.ndarray:
+    """Rows of val and test whose exact contents also lie in an earlier split (of train, val, test).
+
+    >>> records = Records.of(["a", "b", "c"], splits=["train", "test", "test"])
+    >>> records.hashes = np.array([b"1", b"1", b"2"])
+    >>> duplicates_across_splits(records).tolist()
+    [1]
+    """
+    rank = np.array([SPLITS.index(split) for split in records.splits])
+    _, inverse = np.unique(records.hashes, return_inverse=True)
+    earliest = np.full(len(records), len(SPLITS))
+    np.minimum.at(earliest, inverse, rank)
+    return np.flatnonzero(rank > earliest[inverse])
+
+
+def listed(items: Iterable[str], limit: int = 3) -> str:
+    """The first few items in one line.
+
+    >>> listed(["a", "b", "c", "d"])
+    'a; b; c; …'
+    """
+    items = list(items)
+    return "; ".join(items[:limit]) + ("; …" if len(items) > limit else "")

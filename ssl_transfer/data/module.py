@@ -1,0 +1,255 @@
+"""The DataModule: a source, decoded once, split, and served in batches of uint8."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+
+from ssl_transfer.data.contents import Contents, duplicates_across_splits, examine, listed
+from ssl_transfer.data.decode import MAX_PIXELS
+from ssl_transfer.data.hashing import content_hash
+from ssl_transfer.data.loader import BatchLoader
+from ssl_transfer.data.records import SPLITS, Records
+from ssl_transfer.data.resize import Resize
+from ssl_transfer.data.shape import choose_shape
+from ssl_transfer.data.sources import Source, open_source
+from ssl_transfer.data.splits import assign_splits, draw_label_budget
+from ssl_transfer.data.statistics import mean_and_std
+from ssl_transfer.data.store import Recipe, Store, build_store, measure_range
+
+
+class ImageDataModule(pl.LightningDataModule):
+    """Images of any source as batches of uint8, the same on the command line and in a notebook.
+
+    Args:
+        source: a folder, a CSV or Parquet manifest, Parquet with images, `.npz`, `.npy`, a torchvision data set's name,
+            or "digits".
+        root: where torchvision data sets lie or are downloaded to ("data" by default).
+        size: side in pixels of the stored images; needed where sizes differ, else they keep theirs.
+        channels: 1, 3 or the images' own number; by default 1 where all are grey, else 3.
+        resize: crop (centre), pad (with black) or stretch to a square.
+        pattern: which files of a folder or manifest, e.g. "*.jpg".
+        batch_size: images a batch and process.
+        val_fraction, test_fraction: share of train drawn for a split that the source does not have, in [0, 1).
+        label_budget: train on this many labelled images a class.
+        on_bad_image: refuse a source with unreadable files, or skip these and list them in `rejected`.
+        seed: of the splits and the label budget.
+        memory_budget: GiB that the decoded images may take in memory; larger stores are memory-mapped files.
+        cache_dir: where those files lie; SSL_TRANSFER_CACHE or ~/.cache/ssl_transfer by default.
+        max_pixels: images above are rejected unread (decompression bombs).
+
+    After `setup()`: `shape` (C, H, W); `classes` and `num_classes`; `mean` and `std` per channel over train, of values
+    in [0, 1]; `fingerprint`; `table`, one row an image of the store; `rejected` [(path, reason)];
+    `duplicates_across_splits`; `value_range` of 16-bit images.
+
+    >>> data = ImageDataModule("digits")
+    >>> data.setup()
+    >>> data.shape, data.num_classes, len(data.indices("test"))
+    ((1, 8, 8), 10, 539)
+    """
+
+    shape: tuple[int, int, int]
+    classes: list[str] | None
+    mean: list[float]
+    std: list[float]
+    fingerprint: str
+    table: Records
+    rejected: list[tuple[str, str]]
+    duplicates_across_splits: int
+    value_range: tuple[int, int] | None
+
+    def __init__(
+        self,
+        source: str,
+        root: str | None = None,
+        size: int | None = None,
+        channels: int | None = None,
+        resize: Resize = "crop",
+        pattern: str = "*",
+        batch_size: int = 256,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.0,
+        label_budget: int | None = None,
+        on_bad_image: Literal["refuse", "skip"] = "refuse",
+        seed: int = 0,
+        memory_budget: float = 4.0,
+        cache_dir: str | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        super().__init__()
+        self.source, self.root, self.pattern = source, root, pattern
+        self.size, self.channels, self.resize = size, channels, resize
+        self.batch_size = batch_size
+        self.val_fraction, self.test_fraction = val_fraction, test_fraction
+        self.label_budget = label_budget
+        self.on_bad_image = on_bad_image
+        self.seed = seed
+        self.memory_budget, self.cache_dir = memory_budget, cache_dir
+        self.max_pixels = max_pixels
+        self._check()
+        self._store: Store | None = None
+        self._indices: dict[str, np.ndarray] = {}
+
+    def _check(self) -> None:
+        """The ranges of the arguments."""
+        for name in ("size", "channels", "batch_size", "label_budget", "max_pixels"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"data.{name} must be at least 1, not {value}")
+        for name in ("val_fraction", "test_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"data.{name} must lie in [0, 1), not {getattr(self, name)}")
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError("data.val_fraction + data.test_fraction must leave something to train on (below 1)")
+        if self.memory_budget < 0:
+            raise ValueError(f"data.memory_budget is in GiB and must not be negative, not {self.memory_budget}")
+        for name, known in (("resize", ("crop", "pad", "stretch")), ("on_bad_image", ("refuse", "skip"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"data.{name} must be {' or '.join(known)}, not {getattr(self, name)!r}")
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, check, split and decode the source; a second call does nothing."""
+        if self._store is not None:
+            return
+        source = open_source(self.source, self.root, self.pattern)
+        if not len(source):
+            raise ValueError(f"data.source: {self.source} holds no images")
+        contents = examine(source, self.max_pixels)
+        source.records.hashes = contents.hashes
+        self.rejected = []
+        self._reject(source.records, contents.rejected)
+        rows = np.array([row for row in range(len(source)) if row not in contents.rejected], np.int64)
+        if not len(rows):
+            raise ValueError(f"data.source: no image of {self.source} can be read: {self._rejected_list()}")
+        table = source.records.select(rows)
+        self.duplicates_across_splits = self._count_duplicates(table)
+        table.splits = assign_splits(table, self.val_fraction, self.test_fraction, self.seed)
+        store = self._decode(source, contents, rows, table)
+        self._reject(table, store.rejected)
+        self.table = table.select(np.setdiff1d(np.arange(len(table)), list(store.rejected)))
+        self._finish(store)
+
+    def _decode(self, source: Source, contents: Contents, rows: np.ndarray, table: Records) -> Store:
+        """Choose shape and range, then decode `rows`, of which `table` is the table."""
+        headers = [header for header in contents.headers if header is not None]
+        self.shape = choose_shape(headers, table.paths.tolist(), self.size, self.channels)
+        deep = np.array([header.bits == 16 for header in headers])
+        self.value_range = None
+        if deep.any():
+            measured = deep & (table.splits == "train")
+            self.value_range = measure_range(source, rows[measured if measured.any() else deep].tolist(), self.max_pixels)
+        masks = [contents.masks[row] for row in rows]
+        recipe = Recipe(*self.shape, self.resize, self.value_range, any(masks), self.max_pixels)
+        key = content_hash(b"".join(table.hashes.tolist()) + "/".join(masks).encode())
+        budget = int(self.memory_budget * 2**30)
+        return build_store(source, rows, recipe, budget, Path(self.cache_dir) if self.cache_dir else None, key)
+
+    def _finish(self, store: Store) -> None:
+        """What follows from the store and the final table."""
+        rows = {split: np.flatnonzero(self.table.splits == split) for split in SPLITS}
+        if not len(rows["train"]):
+            raise ValueError(f"data.source: {self.source} has no training images ({self._counts(rows)})")
+        if self.label_budget is not None:
+            rows["train"] = draw_label_budget(self.table, rows["train"], self.label_budget, self.seed)
+        self._indices = rows | {"all": np.arange(len(self.table))}
+        self.classes = self.table.classes
+        self.mean, self.std = mean_and_std(store.images, np.flatnonzero(self.table.splits == "train"))
+        facts = [self.shape, self.resize, self.value_range, [rows[split].tolist() for split in SPLITS]]
+        self.fingerprint = content_hash(b"".join(self.table.hashes.tolist()) + repr(facts).encode())
+        self._store = store
+
+    def _reject(self, records: Records, reasons: dict[int, str]) -> None:
+        """Refuse the source, or note what is left out."""
+        new = [(str(records.paths[row]), reason) for row, reason in sorted(reasons.items())]
+        self.rejected += new
+        if new and self.on_bad_image == "refuse":
+            raise ValueError(
+                f"data.source: {len(new)} of {len(records)} images cannot be read: {self._rejected_list()}; "
+                "leave them out with --data.on_bad_image skip, or see them all with ssl-transfer scan"
+            )
+        if new:
+            warnings.warn(f"{len(new)} unreadable images are left out: {self._rejected_list(10)}", stacklevel=4)
+
+    def _rejected_list(self, limit: int = 3) -> str:
+        return listed((f"{path} ({reason})" for path, reason in self.rejected), limit)
+
+    def _count_duplicates(self, table: Records) -> int:
+        """Exact duplicates across the splits that the source states; what we draw never makes any."""
+        stated = table.select(table.splits != "")
+        doubles = duplicates_across_splits(stated)
+        if len(doubles):
+            warnings.warn(
+                f"{len(doubles)} images of {self.source} stand in more than one split, so its scores flatter: "
+                f"{listed(stated.paths[doubles])}",
+                stacklevel=3,
+            )
+        return len(doubles)
+
+    @staticmethod
+    def _counts(rows: dict[str, np.ndarray]) -> str:
+        return ", ".join(f"{split} {len(rows[split])}" for split in SPLITS)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes; 0 without."""
+        return len(self.classes or [])
+
+    def indices(self, split: str) -> np.ndarray:
+        """Rows of the store of "train" (within the label budget), "val", "test" or "all", int64 ascending."""
+        if split not in self._indices:
+            hint = f"one of {', '.join(self._indices)}" if self._indices else "known after setup()"
+            raise ValueError(f"split {split!r} must be {hint}")
+        return self._indices[split]
+
+    def loader(
+        self, split: str, shuffle: bool = False, drop_last: bool = False, limit: int | None = None
+    ) -> BatchLoader:
+        """Batches of a split, or of at most `limit` of its images spread evenly over it; see BatchLoader."""
+        rows = self.indices(split)
+        if limit is not None and len(rows) > limit:
+            rows = rows[np.linspace(0, len(rows) - 1, limit).round().astype(np.int64)]
+        assert self._store is not None
+        return BatchLoader(
+            self._store.images, self.table.targets, rows, self.batch_size, self._store.masks, shuffle, drop_last
+        )
+
+    def train_dataloader(self) -> BatchLoader:
+        """Train, shuffled by seed and epoch, without the last incomplete batch."""
+        return self.loader("train", shuffle=True, drop_last=True)
+
+    def val_dataloader(self) -> BatchLoader:
+        """Validation, in order."""
+        return self.loader("val")
+
+    def test_dataloader(self) -> BatchLoader:
+        """Test, in order."""
+        return self.loader("test")
+
+    def predict_dataloader(self) -> BatchLoader:
+        """Every image, in order."""
+        return self.loader("all")
+
+    def describe(self) -> dict[str, Any]:
+        """What metrics.json and the model card say of the data: plain types."""
+        channels, height, width = self.shape
+        return {
+            "source": self.source,
+            "counts": {split: len(rows) for split, rows in self._indices.items() if split != "all"},
+            "classes": self.classes,
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "resize": self.resize,
+            "mean": self.mean,
+            "std": self.std,
+            "value_range": None if self.value_range is None else list(self.value_range),
+            "label_budget": self.label_budget,
+            "seed": self.seed,
+            "rejected": [list(entry) for entry in self.rejected],
+            "duplicates_across_splits": self.duplicates_across_splits,
+            "fingerprint": self.fingerprint,
+        }

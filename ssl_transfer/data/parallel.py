@@ -1,0 +1,54 @@
+"""Work on many images in threads (Pillow decodes without the interpreter's lock), in order, with a progress bar."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+T = TypeVar("T")
+_TASK = 16  # rows that a thread takes at once
+_AHEAD = 32  # tasks whose results may wait for their turn
+_PATIENCE = 2.0  # seconds before a bar is worth showing
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f} images/s")
+
+
+def in_order(work: Callable[[int], T], rows: Sequence[int], description: str) -> Iterator[T]:
+    """`work(row)` for every row, computed by a thread a core, yielded in the order of `rows`.
+
+    >>> list(in_order(lambda row: row * row, range(4), "squares"))
+    [0, 1, 4, 9]
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    console = Console(file=sys.stderr)
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_interactive)
+    bar = progress.add_task(description, total=len(rows))
+    tasks = [rows[start : start + _TASK] for start in range(0, len(rows), _TASK)]
+    started = time.monotonic()
+    with ThreadPoolExecutor(_cores(), thread_name_prefix="decode") as pool:
+        try:
+            for start in range(0, len(tasks), _AHEAD):
+                for results in pool.map(lambda task: [work(row) for row in task], tasks[start : start + _AHEAD]):
+                    yield from results
+                    progress.advance(bar, len(results))
+                    if time.monotonic() - started > _PATIENCE:
+                        progress.start()
+        finally:
+            if progress.live.is_started:
+                progress.stop()
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,86 @@
+"""A folder of images: flat, class folders, or train/val/test holding either."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from pathlib import Path
+
+from ssl_transfer.data.records import Records, make_targets, split_name
+from ssl_transfer.data.sources.base import FileSource
+
+SUFFIXES = frozenset(
+    ".png .jpg .jpeg .jfif .bmp .gif .tif .tiff .webp .pgm .ppm .pnm .pbm .jp2 .avif".split()
+)
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Every file below a folder, relative to it, sorted; hidden ones left out."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in found if not any(part.startswith((".", "__MACOSX")) for part in path.parts))
+
+
+def open_folder(folder: Path, pattern: str = "*", files: list[Path] | None = None) -> FileSource:
+    """The images below a folder that match `pattern` (a file name, or a relative path if it holds a slash).
+
+    The first folder below the (split) folder is the class; images in no such folder have none. `x.png` beside `x.jpg`
+    is its mask. Splits are read from the first folder if train and another split are there, or nothing but splits.
+    """
+    files = list_files(folder) if files is None else files
+    pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
+    masks = mask_files(pictures)
+    taken = set(masks.values())
+    chosen = [path for path in pictures if path not in taken and matches(path, pattern)]
+    if not chosen:
+        raise ValueError(f"data.source: {folder} holds no image that matches data.pattern {pattern!r}")
+    splits, chosen = _splits(folder, chosen)
+    inner = [path.parts[1:] if split else path.parts for split, path in zip(splits, chosen, strict=True)]
+    targets, classes = make_targets([parts[0] if len(parts) > 1 else None for parts in inner])
+    full = [folder / path for path in chosen]
+    records = Records.of([str(path) for path in full], targets, splits, classes=classes)
+    return FileSource(records, full, [folder / masks[p] if p in masks else None for p in chosen] if masks else None)
+
+
+def mask_files(pictures: Iterable[Path]) -> dict[Path, Path]:
+    """Image to mask: `x.jpg` to `x.png` of the same folder and stem.
+
+    >>> mask_files([Path("a/x.jpg"), Path("a/x.png"), Path("b/x.png")])
+    {PosixPath('a/x.jpg'): PosixPath('a/x.png')}
+    """
+    by_name: dict[Path, list[Path]] = {}
+    for path in pictures:
+        by_name.setdefault(path.with_suffix(""), []).append(path)
+    masks = {}
+    for same in by_name.values():
+        mask = next((path for path in same if path.suffix.lower() == ".png"), None)
+        image = next((path for path in same if path.suffix.lower() in (".jpg", ".jpeg")), None)
+        if mask and image:
+            masks[image] = mask
+    return masks
+
+
+def matches(path: Path, pattern: str) -> bool:
+    """Whether a relative path matches a pattern.
+
+    >>> matches(Path("a/x.png"), "x*"), matches(Path("a/x.png"), "b/*")
+    (True, False)
+    """
+    return fnmatch(path.as_posix() if "/" in pattern else path.name, pattern)
+
+
+def _splits(folder: Path, paths: list[Path]) -> tuple[list[str], list[Path]]:
+    """The split of each path ("" for none) and the paths kept."""
+    top = {path.parts[0]: split_name(path.parts[0]) for path in paths if len(path.parts) > 1}
+    flat = any(len(path.parts) == 1 for path in paths)
+    named = {split for split in top.values() if split}
+    if not named or not (("train" in named and len(named) > 1) or (None not in top.values() and not flat)):
+        return [""] * len(paths), paths
+    kept = [path for path in paths if len(path.parts) > 1 and top[path.parts[0]]]
+    if len(kept) < len(paths):
+        warnings.warn(
+            f"data.source: {len(paths) - len(kept)} images of {folder} lie outside its split folders "
+            f"({', '.join(sorted(name for name in top if top[name]))}) and are left out",
+            stacklevel=2,
+        )
+    return [top[path.parts[0]] or "" for path in kept], kept

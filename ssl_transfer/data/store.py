@@ -1,0 +1,203 @@
+"""The decoded store: every image once, uint8 `(N, C, H, W)`, in memory or in a memory-mapped file that later runs reuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+
+from ssl_transfer.data.decode import BadImage, decode
+from ssl_transfer.data.hashing import content_hash
+from ssl_transfer.data.parallel import in_order
+from ssl_transfer.data.resize import Resize, resize, scale_to_uint8, to_channels
+from ssl_transfer.data.sources.base import Source, read_file
+
+_VERSION = 1  # raise it when the same recipe gives other pixels
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an encoded image becomes a row of the store.
+
+    Args:
+        channels, height, width: of the row.
+        resize: how other sizes get there.
+        value_range: the (low, high) that 16-bit values are scaled by; None where all images have 8 bits.
+        masks: whether masks are stored.
+        max_pixels: the decoder's cap.
+    """
+
+    channels: int
+    height: int
+    width: int
+    resize: Resize
+    value_range: tuple[int, int] | None
+    masks: bool
+    max_pixels: int
+
+    @property
+    def bytes_per_image(self) -> int:
+        """What a row takes, its mask included."""
+        return (self.channels + self.masks) * self.height * self.width
+
+
+@dataclass
+class Store:
+    """Images `(N, C, H, W)` and masks `(N, 1, H, W)`, uint8; `rejected` gives the reason by position left out."""
+
+    images: np.ndarray
+    masks: np.ndarray | None
+    rejected: dict[int, str]
+
+
+def build_store(
+    source: Source, rows: np.ndarray, recipe: Recipe, memory_budget: int, cache_dir: Path | None, contents: str
+) -> Store:
+    """Decode the `rows` of a source, in memory where that takes at most `memory_budget` bytes, else on disk.
+
+    Args:
+        cache_dir: where stores on disk live; None is the environment's SSL_TRANSFER_CACHE or ~/.cache/ssl_transfer.
+        contents: a hash of the rows' contents; with the recipe it names the store on disk.
+    """
+    if source.arrays is not None and _as_is(source.arrays, recipe):
+        every = len(rows) == len(source.arrays)
+        return Store((source.arrays if every else source.arrays[rows]).transpose(0, 3, 1, 2), None, {})
+    if len(rows) * recipe.bytes_per_image <= memory_budget:
+        images = np.empty((len(rows), recipe.channels, recipe.height, recipe.width), np.uint8)
+        masks = np.zeros((len(rows), 1, recipe.height, recipe.width), np.uint8) if recipe.masks else None
+        return _cut(images, masks, _fill(source, rows, recipe, images, masks))
+    key = content_hash(json.dumps([_VERSION, contents, asdict(recipe)]).encode())
+    folder = cache_folder(cache_dir) / key
+    if not folder.exists():
+        _build_on_disk(source, rows, recipe, folder)
+    return _open_folder(folder)
+
+
+def cache_folder(cache_dir: Path | None) -> Path:
+    """Where stores live: the argument, else the environment's SSL_TRANSFER_CACHE, else ~/.cache/ssl_transfer."""
+    return Path(cache_dir or os.environ.get("SSL_TRANSFER_CACHE") or "~/.cache/ssl_transfer").expanduser() / "stores"
+
+
+def _as_is(arrays: np.ndarray, recipe: Recipe) -> bool:
+    return arrays.dtype == np.uint8 and arrays.shape[1:] == (recipe.height, recipe.width, recipe.channels)
+
+
+def _fill(
+    source: Source, rows: np.ndarray, recipe: Recipe, images: np.ndarray, masks: np.ndarray | None
+) -> dict[int, str]:
+    """Decode into the front of `images` and `masks`; the positions in `rows` that were rejected, with reasons."""
+
+    def work(row: int) -> tuple[np.ndarray, np.ndarray | None] | str:
+        try:
+            return render(source, row, recipe)
+        except BadImage as error:
+            return error.reason
+
+    rejected: dict[int, str] = {}
+    for position, result in enumerate(in_order(work, rows.tolist(), "Decoding")):
+        if isinstance(result, str):
+            rejected[position] = result
+            continue
+        kept = position - len(rejected)
+        images[kept] = result[0]
+        if masks is not None and result[1] is not None:
+            masks[kept] = result[1]
+    return rejected
+
+
+def _cut(images: np.ndarray, masks: np.ndarray | None, rejected: dict[int, str]) -> Store:
+    kept = len(images) - len(rejected)
+    return Store(images[:kept], None if masks is None else masks[:kept], rejected)
+
+
+def render(source: Source, row: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray | None]:
+    """One row of the store: the image `(C, H, W)` and its mask `(1, H, W)`, 1 where marked. Raises BadImage."""
+    path = str(source.records.paths[row])
+    pixels = read_pixels(source, row, recipe.max_pixels)
+    image = to_channels(scale_to_uint8(pixels, recipe.value_range), recipe.channels, path)
+    image = resize(image, recipe.height, recipe.width, recipe.resize)
+    mask = read_mask(source, row, pixels.shape, recipe.max_pixels) if recipe.masks else None
+    if mask is not None:
+        mask = resize(mask, recipe.height, recipe.width, recipe.resize, nearest=True).transpose(2, 0, 1)
+    return image.transpose(2, 0, 1), mask
+
+
+def read_mask(source: Source, row: int, shape: tuple[int, ...], max_pixels: int) -> np.ndarray | None:
+    """The mask of a row whose image has `shape` (H, W, ...): `(H, W, 1)` uint8, 1 where marked, or None without one.
+
+    Raises BadImage where it cannot be read or has another size than the image.
+    """
+    mask = source.mask_path(row)
+    if mask is None:
+        return None
+    marked = (decode(read_file(mask), mask, max_pixels) > 0).any(axis=2, keepdims=True).astype(np.uint8)
+    if marked.shape[:2] != shape[:2]:
+        sizes = f"{marked.shape[1]}×{marked.shape[0]}, the image {shape[1]}×{shape[0]}"
+        raise BadImage(str(source.records.paths[row]), f"its mask {mask} is {sizes}")
+    return marked
+
+
+def read_pixels(source: Source, row: int, max_pixels: int) -> np.ndarray:
+    """The decoded image of a row, `(H, W, C)` uint8 or uint16. Raises BadImage."""
+    if source.arrays is not None:
+        return np.asarray(source.arrays[row])
+    return decode(source.read(row), str(source.records.paths[row]), max_pixels)
+
+
+def measure_range(source: Source, rows: Sequence[int], max_pixels: int) -> tuple[int, int]:
+    """The values that bound all but a ten-thousandth of the pixels of 16-bit images at either end.
+
+    So a dead or hot pixel does not squeeze the rest; values beyond are clipped. Unreadable images are passed over here.
+    """
+
+    def count(row: int) -> np.ndarray:
+        try:
+            return np.bincount(read_pixels(source, row, max_pixels).ravel(), minlength=65536)
+        except BadImage:
+            return np.zeros(65536, np.int64)
+
+    total = np.zeros(65536, np.int64)
+    for counts in in_order(count, rows, "Measuring"):
+        total += counts
+    cumulative = total.cumsum()
+    outside = cumulative[-1] * 1e-4
+    return int(np.searchsorted(cumulative, outside, "right")), int(np.searchsorted(cumulative, cumulative[-1] - outside))
+
+
+def _build_on_disk(source: Source, rows: np.ndarray, recipe: Recipe, folder: Path) -> None:
+    """Build beside `folder` and rename: nobody sees half a store, and of two builders the first wins."""
+    building = folder.with_name(f"{folder.name}.building-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    building.mkdir(parents=True)
+    try:
+        shape = (len(rows), recipe.channels, recipe.height, recipe.width)
+        images = open_memmap(building / "images.npy", "w+", np.uint8, shape)
+        masks = None
+        if recipe.masks:
+            masks = open_memmap(building / "masks.npy", "w+", np.uint8, (len(rows), 1, *shape[2:]))
+        rejected = _fill(source, rows, recipe, images, masks)
+        for array in (images, masks):
+            if array is not None:
+                array.flush()
+        (building / "rejected.json").write_text(json.dumps(rejected), encoding="utf-8")
+        try:
+            building.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _open_folder(folder: Path) -> Store:
+    images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+    masks_file = folder / "masks.npy"
+    masks = np.load(masks_file, mmap_mode="r", allow_pickle=False) if masks_file.exists() else None
+    rejected = json.loads((folder / "rejected.json").read_text(encoding="utf-8"))
+    return _cut(images, masks, {int(position): reason for position, reason in rejected.items()})

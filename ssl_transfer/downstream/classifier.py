@@ -1,0 +1,234 @@
+"""Image classification on an encoder: frozen, fine-tuned or from scratch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from ssl_transfer.data.batch import Batch
+from ssl_transfer.data.randomness import KeyedRandom, mix_integers
+from ssl_transfer.data.views import Views
+from ssl_transfer.downstream.tuning import Frozen, Tuning
+from ssl_transfer.encoders import Encoder, EncoderSpec
+from ssl_transfer.evaluation.features import Features, encode
+from ssl_transfer.evaluation.metrics import classification_metrics, wilson_interval
+from ssl_transfer.evaluation.probes import select_logistic, solve_logistic
+from ssl_transfer.optimisation import Optimisation
+from ssl_transfer.pretraining.base import run_seed
+
+
+class Classifier(pl.LightningModule):
+    """A linear head on an encoder's features.
+
+    Args:
+        encoder: the folder of a pretrained encoder, an `EncoderSpec`, the name of a network, or a module.
+        tuning: `Frozen` (default), `Full` or `Scratch`.
+        optimisation: for heads and encoders that learn by gradient.
+        views: training augmentation when the encoder learns; `None`: none.
+        label_smoothing: share of the target spread over all classes, for training by gradient.
+
+    Example:
+        >>> Classifier(encoder="resnet18", tuning=Frozen(l2=0.01)).tuning.l2
+        0.01
+    """
+
+    encoder: Encoder
+
+    def __init__(
+        self,
+        encoder: EncoderSpec | str | nn.Module = "small_resnet",
+        tuning: Tuning | None = None,
+        optimisation: Optimisation | None = None,
+        views: Views | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"model.label_smoothing must be a share below 1, not {label_smoothing}")
+        self.chosen_encoder = [encoder]
+        self.tuning = tuning or Frozen()
+        self.optimisation = optimisation or Optimisation(lr=1e-3, weight_decay=1e-3)
+        self.views = views
+        self.label_smoothing = label_smoothing
+        self.solves = isinstance(self.tuning, Frozen) and self.tuning.solve
+        self.automatic_optimization = not self.solves
+        self.selects_by = None if self.solves else ("val/accuracy", "max")
+        self.cached: dict[str, Features] = {}
+
+    # building
+
+    def configure_model(self) -> None:
+        if hasattr(self, "encoder"):
+            return
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not data.num_classes:
+            raise ValueError(
+                f"data.source {data.source} has no class labels and a Classifier needs them: "
+                "use class folders, a manifest with a column 'label', or a labelled data set"
+            )
+        torch.manual_seed(run_seed())
+        encoder = self.tuning.encoder(self.chosen_encoder[0], data.shape, data.mean, data.std)
+        self.encoder = encoder.requires_grad_(self.tuning.trains_encoder)
+        self.classes: list[str] = list(data.classes)
+        self.head = nn.Linear(self.encoder.feature_dim, len(self.classes))
+        self.val_metrics = classification_metrics(len(self.classes), "val/")
+        self.test_metrics = classification_metrics(len(self.classes), "test/")
+        self.test_confusion = MulticlassConfusionMatrix(len(self.classes))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Classifier:
+        super().train(mode)
+        if hasattr(self, "encoder") and not self.tuning.trains_encoder:
+            self.encoder.eval()  # BatchNorm statistics and dropout of a frozen encoder stay put
+        return self
+
+    def configure_optimizers(self) -> Any:
+        if self.solves:
+            return None
+        modules: list[nn.Module] = [self.head]
+        total = int(self.trainer.estimated_stepping_batches)
+        if not self.tuning.trains_encoder:
+            return self.optimisation.configure(modules, total)
+        return self.optimisation.configure([self.head, self.encoder], total, lr_factors=[1.0, self.tuning.encoder_lr])
+
+    # fitting
+
+    def on_fit_start(self) -> None:
+        self._check_labels()
+        if self.tuning.trains_encoder:
+            return
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        for split in ("train", "val"):
+            if len(data.indices(split)):
+                self.cached[split] = encode(self.encoder, data.loader(split), self.device)
+        if self.solves:
+            self._solve()
+
+    def on_fit_end(self) -> None:
+        self.cached = {}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        torch.manual_seed(mix_integers(run_seed(), self.current_epoch, batch_idx, self.global_rank))  # for dropout
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        keep = batch.targets >= 0
+        if not keep.any():
+            return None
+        logits = self.head(self._training_features(batch, keep))
+        loss = F.cross_entropy(logits, batch.targets[keep], label_smoothing=self.label_smoothing)
+        self.log("train/loss", loss, prog_bar=True, batch_size=int(keep.sum()))
+        return loss
+
+    def _training_features(self, batch: Batch, keep: Tensor) -> Tensor:
+        if not self.tuning.trains_encoder:
+            return self._rows_of("train", batch.index[keep])
+        images = batch.images[keep]
+        if self.views is None:
+            return self.encoder(images)
+        return self.encoder(self.views(images, KeyedRandom(batch.index[keep], run_seed(), self.current_epoch)))
+
+    def _rows_of(self, split: str, index: Tensor) -> Tensor:
+        """Cached features of rows of the store; the cache is ordered by row."""
+        cached = self.cached[split]
+        order = cached.index.argsort()
+        return cached.features[order[torch.searchsorted(cached.index[order], index)]]
+
+    def _solve(self) -> None:
+        """Fit the head to convergence on the cached features."""
+        tuning = self.tuning
+        assert isinstance(tuning, Frozen)
+        train = self.cached["train"].labelled()
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        within_budget = data.label_budget is None and "val" in self.cached  # a budget counts validation labels too
+        held_out = self.cached["val"].labelled() if within_budget else None
+        pair = (train.features, train.targets)
+        if tuning.l2 is not None:
+            head = solve_logistic(*pair, len(self.classes), tuning.l2)
+        else:
+            validation = (held_out.features, held_out.targets) if held_out is not None else None
+            head, self.l2 = select_logistic(pair, validation, len(self.classes))
+        with torch.no_grad():
+            self.head.weight.copy_(head.weight)
+            self.head.bias.copy_(head.bias)
+
+    def _check_labels(self) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        targets = np.asarray(data.table.targets)
+        seen = set(targets[data.indices("train")].tolist())
+        for split in ("val", "test"):
+            for target in sorted(set(targets[data.indices(split)].tolist()) - seen - {-1}):
+                raise ValueError(
+                    f"data.source {data.source}: class {data.classes[target]!r} occurs in the {split} split but no "
+                    "training image has it: correct the label, or add training images of the class"
+                )
+
+    # evaluating
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        if self.cached.get("val") is not None:
+            probabilities = self._probabilities(self._rows_of("val", batch.index))
+        else:
+            probabilities = self(batch.images)
+        self._update(self.val_metrics, probabilities, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        if any(metric.update_called for metric in self.val_metrics.values()):
+            values = self.val_metrics.compute()
+            self.log_dict(values, prog_bar=False)
+            self.val_metrics.reset()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        probabilities = self(batch.images)
+        if self._update(self.test_metrics, probabilities, batch):
+            keep = batch.targets >= 0
+            self.test_confusion.update(probabilities[keep], batch.targets[keep])
+
+    def on_test_epoch_end(self) -> None:
+        if not self.test_confusion.update_called:
+            raise ValueError("the test split has no labelled image: there is nothing to score")
+        values = self.test_metrics.compute()
+        self.confusion = self.test_confusion.compute().long().cpu()
+        low, high = wilson_interval(float(values["test/accuracy"]), int(self.confusion.sum()))
+        self.log_dict({**values, "test/accuracy_low": low, "test/accuracy_high": high})
+        self.test_metrics.reset()
+        self.test_confusion.reset()
+
+    def _update(self, metrics: Any, probabilities: Tensor, batch: Batch) -> bool:
+        keep = batch.targets >= 0
+        if keep.any():
+            metrics.update(probabilities[keep], batch.targets[keep])
+        return bool(keep.any())
+
+    # predicting
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class probabilities `(B, K)` of images `(B, C, H, W)`, uint8 or float in [0, 1]; always in float32."""
+        with torch.autocast(images.device.type, enabled=False):
+            return self._probabilities(self.encoder(images).float())
+
+    def _probabilities(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(features.float()).softmax(1)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        return {"index": batch.index, "scores": self(batch.images)}
+
+    # saving
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["classes"] = self.classes
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        fitted = checkpoint["classes"]
+        if fitted != self.classes:
+            odd = sorted(set(self.classes) ^ set(fitted))
+            raise ValueError(
+                f"the classes of data.source differ from the {len(fitted)} the model was fitted on: "
+                f"{', '.join(map(repr, odd[:5])) or 'another order'}; give the data set it was fitted on"
+            )

@@ -1,0 +1,46 @@
+"""Images encoded once, for everything that reads frozen features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ssl_transfer.data.batch import Batch
+
+
+@dataclass
+class Features:
+    """Features of a set of images: `features (N, D)` float32, `targets (N, …)` and `index (N,)` rows of the store."""
+
+    features: Tensor
+    targets: Tensor
+    index: Tensor
+
+    def labelled(self) -> Features:
+        """Only the images that have a class (target ≥ 0)."""
+        keep = self.targets >= 0
+        return Features(self.features[keep], self.targets[keep], self.index[keep])
+
+
+@torch.inference_mode()
+def encode(encoder: nn.Module, batches: Iterable[Batch], device: torch.device | str = "cpu") -> Features:
+    """Encode batches with `encoder` in evaluation mode, on `device`; the results stay there.
+
+    The encoder's own mode is given back afterwards; its BatchNorm statistics do not move.
+    """
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        parts = [
+            (encoder(batch.images.to(device)).float(), batch.targets.to(device), batch.index.to(device))
+            for batch in batches
+        ]
+    finally:
+        encoder.train(was_training)
+    if not parts:
+        raise ValueError("no images to encode: the split is empty")
+    features, targets, index = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Features(features, targets, index)

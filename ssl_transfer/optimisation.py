@@ -1,0 +1,69 @@
+"""Optimiser and learning-rate schedule, shared by everything that trains by gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+
+@dataclass
+class Optimisation:
+    """How weights are updated.
+
+    Args:
+        optimiser: `adamw`, or `sgd` (momentum 0.9, Nesterov).
+        lr: peak learning rate, reached after the warm-up.
+        weight_decay: for weight matrices and kernels; biases and normalisation parameters are never decayed.
+        warmup: share of all steps over which the rate rises from zero.
+        schedule: `cosine` falls to zero at the last step, `constant` stays.
+
+    >>> [round(Optimisation(warmup=0.2).factor(step, total=10), 2) for step in (0, 1, 2, 6, 9)]
+    [0.5, 1.0, 1.0, 0.5, 0.04]
+    """
+
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 2e-3
+    weight_decay: float = 1e-4
+    warmup: float = 0.05
+    schedule: Literal["cosine", "constant"] = "cosine"
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"optimisation.lr must be above 0, not {self.lr}")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"optimisation.warmup is a share of all steps, 0 <= warmup < 1, not {self.warmup}")
+
+    def factor(self, step: int, total: int) -> float:
+        """The learning rate of a step as a share of `lr`; steps count from 0."""
+        warm = round(self.warmup * total)
+        if step < warm:
+            return (step + 1) / warm
+        if self.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+    def configure(
+        self, modules: Sequence[nn.Module], total_steps: int, lr_factors: Sequence[float] | None = None
+    ) -> dict[str, Any]:
+        """What `configure_optimizers` returns for the trainable parameters of `modules`.
+
+        lr_factors: each module's learning rate as a share of `lr`; 1 by default.
+        """
+        groups: list[dict[str, Any]] = []
+        for module, factor in zip(modules, lr_factors or [1.0] * len(modules), strict=True):
+            trainable = [p for p in module.parameters() if p.requires_grad]
+            for decay, kept in ((self.weight_decay, lambda p: p.ndim > 1), (0.0, lambda p: p.ndim <= 1)):
+                if members := [p for p in trainable if kept(p)]:
+                    groups.append({"params": members, "weight_decay": decay, "lr": factor * self.lr})
+        optimiser: torch.optim.Optimizer
+        if self.optimiser == "sgd":
+            optimiser = torch.optim.SGD(groups, lr=self.lr, momentum=0.9, nesterov=True)
+        else:
+            optimiser = torch.optim.AdamW(groups, lr=self.lr)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: self.factor(step, total_steps))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

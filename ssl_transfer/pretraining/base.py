@@ -1,0 +1,88 @@
+"""What every pretraining objective shares: the encoder, its optimiser, and randomness that survives a resume."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from ssl_transfer.data.batch import Batch
+from ssl_transfer.data.randomness import KeyedRandom, mix_integers
+from ssl_transfer.encoders import Encoder, EncoderSpec, build_encoder
+from ssl_transfer.optimisation import Optimisation
+
+
+def run_seed() -> int:
+    """The seed given to `seed_everything`, 0 without one."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))
+
+
+class Objective(pl.LightningModule):
+    """Base of the pretraining objectives. A subclass gives `build_heads` and `loss`, and often a default `encoder`.
+
+    Args:
+        encoder: an `EncoderSpec`, the name of a network, the folder of a saved encoder to go on from, or a module.
+        optimisation: optimiser, learning rate and schedule.
+    """
+
+    encoder: Encoder
+
+    def __init__(self, encoder: EncoderSpec | str | nn.Module, optimisation: Optimisation | None = None) -> None:
+        super().__init__()
+        self.chosen_encoder = [encoder]  # in a list, so that a module given here is not registered twice
+        self.optimisation = optimisation or Optimisation()
+
+    def build_heads(self) -> None:
+        """Create the networks beside the encoder; `self.encoder` exists, and training will discard these."""
+        raise AssertionError("an objective builds its heads")
+
+    def loss(self, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch and further figures to log. Labels in the batch are not to be read."""
+        raise AssertionError("an objective has a loss")
+
+    def configure_model(self) -> None:
+        if hasattr(self, "encoder"):
+            return
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        torch.manual_seed(run_seed())
+        self.encoder = build_encoder(self.chosen_encoder[0], data.shape, data.mean, data.std)
+        self.build_heads()
+
+    def random(self, batch: Batch, epoch: int, stream: int = 0) -> KeyedRandom:
+        """The batch's random numbers: a function of the seed, the epoch, the image and the stream."""
+        return KeyedRandom(batch.index, run_seed(), epoch, stream)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        torch.manual_seed(mix_integers(run_seed(), self.current_epoch, batch_idx, self.global_rank))  # for dropout
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss, figures = self.loss(batch, self.current_epoch)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.index))
+        self._log("train", figures, batch)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate("test", batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        return {"index": batch.index, "features": self.encoder(batch.images).float()}
+
+    def configure_optimizers(self) -> Any:
+        modules = [m for m in self.children() if any(p.requires_grad for p in m.parameters())]
+        return self.optimisation.configure(modules, int(self.trainer.estimated_stepping_batches))
+
+    def _evaluate(self, split: str, batch: Batch) -> None:
+        """The loss under the views or corruptions of epoch 0, so that epochs are compared on equal terms."""
+        loss, figures = self.loss(batch, epoch=0)
+        self.log(f"{split}/loss", loss, prog_bar=True, batch_size=len(batch.index), sync_dist=True)
+        self._log(split, figures, batch)
+
+    def _log(self, split: str, figures: dict[str, Tensor], batch: Batch) -> None:
+        for name, value in figures.items():
+            self.log(f"{split}/{name}", value, batch_size=len(batch.index), sync_dist=split != "train")

@@ -1,0 +1,69 @@
+"""SimCLR: two views of an image agree with each other and with no other image."""
+
+from __future__ import annotations
+
+import torch
+from lightly.loss import NTXentLoss
+from torch import Tensor, nn
+
+from ssl_transfer.data.batch import Batch
+from ssl_transfer.data.views import Views
+from ssl_transfer.encoders import EncoderSpec
+from ssl_transfer.optimisation import Optimisation
+from ssl_transfer.pretraining.base import Objective
+
+
+class SimCLR(Objective):
+    """Contrastive pretraining (Chen et al. 2020, https://arxiv.org/abs/2002.05709).
+
+    The loss is NT-Xent over the global batch: lightly's, which gathers the negatives of all processes.
+
+    Args:
+        encoder: see `Objective`; by default the small residual network with features pooled to 3 × 3.
+        views: the augmentations; what is not set suits the size and the channels.
+        temperature: of the softmax over similarities, above 0.
+        hidden_dim, output_dim: widths of the projector, a perceptron that is thrown away after pretraining.
+        optimisation: optimiser, learning rate and schedule.
+
+    Example:
+        >>> SimCLR(temperature=0.5).temperature
+        0.5
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderSpec | str | nn.Module | None = None,
+        views: Views | None = None,
+        temperature: float = 0.2,
+        hidden_dim: int = 512,
+        output_dim: int = 128,
+        optimisation: Optimisation | None = None,
+    ) -> None:
+        super().__init__(encoder or EncoderSpec(pool=3), optimisation)
+        if temperature <= 0:
+            raise ValueError(f"model.temperature must be above 0, not {temperature}; 0.1 to 0.5 is usual")
+        self.views = views or Views()
+        self.temperature = temperature
+        self.hidden_dim = hidden_dim
+        self.output_dim = output_dim
+
+    def build_heads(self) -> None:
+        self.projector = nn.Sequential(
+            nn.Linear(self.encoder.feature_dim, self.hidden_dim, bias=False),
+            nn.BatchNorm1d(self.hidden_dim),
+            nn.ReLU(inplace=True),
+            nn.Linear(self.hidden_dim, self.output_dim),
+        )
+        self.criterion = NTXentLoss(temperature=self.temperature, gather_distributed=True)
+
+    def two_views(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
+        """Two views of the batch's images, floats in [0, 1], `(B, C, H, W)` each."""
+        first = self.views(batch.images, self.random(batch, epoch, stream=1))
+        second = self.views(batch.images, self.random(batch, epoch, stream=2))
+        return first, second
+
+    def loss(self, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+        views = torch.cat(self.two_views(batch, epoch))  # (2B, C, H, W)
+        z0, z1 = self.projector(self.encoder(views)).chunk(2)  # (B, output_dim) each
+        with torch.autocast(views.device.type, enabled=False):
+            return self.criterion(z0.float(), z1.float()), {}

@@ -1,0 +1,103 @@
+"""The page of one run: its figures, curves, pictures, table, warnings and configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_transfer.reporting.charts import Curve, confusion_html, interval_chart, line_chart
+from ssl_transfer.reporting.formats import metric
+from ssl_transfer.reporting.page import Page, table_html
+from ssl_transfer.reporting.results import ResultRow, result_cells
+
+Metric = float | str | bool | None
+_SPLITS = {"test": "test split", "val": "validation split", "train": "training split"}
+_COSTS = {"wall_seconds": "time", "images_seen": "images seen", "peak_memory_bytes": "peak memory"}
+_MOST_TILES = 4
+_FIRST = ("accuracy", "balanced_accuracy", "auroc", "knn_accuracy", "linear_accuracy", "macro_f1", "f1", "loss")
+
+
+def write_summary(
+    path: str | Path,
+    title: str,
+    metrics: Mapping[str, Metric],
+    config_yaml: str = "",
+    curves: Mapping[str, Curve] | None = None,
+    pictures: Sequence[tuple[str, str]] = (),
+    rows: Sequence[ResultRow] = (),
+    warnings: Sequence[str] = (),
+    confusion: tuple[NDArray[np.generic], Sequence[str]] | None = None,
+    subtitle: str = "",
+) -> Path:
+    """Write a run's `summary.html`: one file without links that needs nothing else.
+
+    Args:
+        path: of the file; an older one is replaced.
+        title: of the page.
+        metrics: the content of `metrics.json`; names such as "test/accuracy" carry their split.
+        config_yaml: the configuration, shown on request.
+        curves: name of a metric, its (epoch or step, value) points; each becomes a small chart.
+        pictures: heading and HTML of each, such as `image_grid(…)` gives; the HTML is not escaped.
+        rows: results with their floors, see `ResultRow`; fractions.
+        warnings: what a reader must know, such as images left out.
+        confusion: the matrix, rows the true class, and the names of the classes.
+        subtitle: a sentence below the title.
+
+    Returns:
+        The path.
+    """
+    page = Page(title, subtitle, eyebrow="ssl-transfer run")
+    for warning in warnings:
+        page.warning(warning)
+    page.tiles(_tiles(metrics))
+    if rows:
+        columns, cells, ours = result_cells(rows)
+        page.section("Against the floors", "A floor is what any encoder must beat.").add(interval_chart(rows))
+        page.table(columns, cells, highlight=ours)
+    shown = {name: curve for name, curve in (curves or {}).items() if curve}
+    if shown:
+        page.section("Curves").add('<div class="columns">')
+        for name, curve in shown.items():
+            page.add(_curve(name, curve))
+        page.add("</div>")
+    if confusion is not None:
+        page.section("Confusion").add(confusion_html(*confusion, caption="Number of images."))
+    if pictures:
+        page.section("Pictures")
+        for heading, html in pictures:
+            page.heading(heading).add(html)
+    page.section("Everything measured").table(["Name", "Value"], [[name, _exact(value)] for name, value in metrics.items()])
+    if config_yaml:
+        page.details("Configuration", f'<pre tabindex="0"><code>{escape(config_yaml)}</code></pre>')
+    return page.write(path)
+
+
+def _tiles(metrics: Mapping[str, Metric]) -> list[tuple[str, str, str]]:
+    """The main figures: of the best split there is first, then what the run cost."""
+    numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float) and "/" in name}
+
+    def rank(name: str) -> tuple[int, int]:
+        split, last = name.split("/", 1)
+        place = list(_SPLITS).index(split) if split in _SPLITS else len(_SPLITS)
+        return place, _FIRST.index(last) if last in _FIRST else len(_FIRST)
+
+    chosen = sorted(numbers, key=rank)[:_MOST_TILES]
+    tiles = []
+    for name in chosen:
+        split, last = name.split("/", 1)
+        tiles.append((metric(name, numbers[name]), last.replace("_", " "), _SPLITS.get(split, split)))
+    tiles += [(metric(name, metrics[name]), label, "") for name, label in _COSTS.items() if name in metrics]
+    return tiles
+
+
+def _curve(name: str, curve: Curve) -> str:
+    fractions = all(0 <= y <= 1 for _, y in curve) and metric(name, 0.5).endswith("%")
+    return line_chart({name: curve}, x_label="epoch", y_label=name, title=name, as_percent=fractions, height=170)
+
+
+def _exact(value: Metric) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

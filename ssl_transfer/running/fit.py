@@ -1,0 +1,198 @@
+"""Fit, test and predict into a run's folder: the same code under the command line and under a notebook."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from ssl_transfer.downstream import Classifier
+from ssl_transfer.downstream.model_folder import save_model
+from ssl_transfer.encoders import save_encoder
+from ssl_transfer.pretraining import Objective
+from ssl_transfer.pretraining.base import run_seed
+from ssl_transfer.pretraining.online import OnlineKNN
+from ssl_transfer.running.config import describe
+from ssl_transfer.running.folder import RunFolder
+from ssl_transfer.running.predictions import write_predictions
+from ssl_transfer.running.progress import ImagesProgressBar
+from ssl_transfer.running.recorder import RunCheckpoint, RunRecorder, peak_memory_bytes
+from ssl_transfer.running.summary import write_run_summary
+
+
+def fit(
+    module: pl.LightningModule,
+    data: pl.LightningDataModule,
+    directory: str | Path,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    seed: int = 0,
+    checkpoint: RunCheckpoint | None = None,
+    **trainer_options: Any,
+) -> RunFolder:
+    """Train `module` on `data` and write the run to `directory`: what `ssl-transfer fit` does.
+
+    Args:
+        module: a pretraining objective or a downstream module.
+        data: an `ImageDataModule`.
+        directory: the run's folder; it must not hold a run yet unless `overwrite` or `resume`.
+        overwrite: replace the run that is there.
+        resume: go on from its last checkpoint.
+        seed: of weights, order, views and corruptions.
+        checkpoint: how often to write checkpoints.
+        trainer_options: any argument of Lightning's `Trainer`, such as `max_epochs`.
+
+    Returns the run's folder; its `metrics()` are the figures, `encoder` and `model` the saved networks.
+    """
+    quiet()
+    pl.seed_everything(seed, verbose=False)
+    run = RunFolder(directory)
+    defaults = default_max_epochs(module)
+    options = {**trainer_defaults(), **defaults, "enable_model_summary": False, **trainer_options}
+    callbacks = [*run_callbacks(checkpoint), *options.pop("callbacks", [])]
+    trainer = pl.Trainer(default_root_dir=run.path, callbacks=callbacks, logger=logger(run), **options)
+    config = {"seed_everything": seed, "model": describe(module), "data": describe(data), "trainer": trainer_options}
+    fit_with(trainer, module, data, config=config, overwrite=overwrite, resume=resume)
+    return run
+
+
+def test(module: pl.LightningModule, data: pl.LightningDataModule, directory: str | Path) -> dict[str, Any]:
+    """Score the fitted run in `directory` on the test split; the figures are added to its metrics.json."""
+    run = RunFolder(directory)
+    trainer = _bare_trainer(run)
+    checkpoint = run.fitted_checkpoint()
+    trainer.test(module, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
+    record_figures(trainer, run)
+    refresh_summary(trainer, run, module)
+    return run.metrics()
+
+
+def predict(module: pl.LightningModule, data: pl.LightningDataModule, directory: str | Path) -> Path:
+    """Predict every image of `data` with the fitted run in `directory`; returns the path of predictions.parquet."""
+    run = RunFolder(directory)
+    trainer = _bare_trainer(run)
+    checkpoint = run.fitted_checkpoint()
+    outputs = trainer.predict(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    return write_predictions(run, module, data, outputs or [])
+
+
+def _bare_trainer(run: RunFolder) -> pl.Trainer:
+    quiet()
+    options = {**trainer_defaults(), "enable_model_summary": False}
+    return pl.Trainer(default_root_dir=run.path, callbacks=run_callbacks(), logger=False, **options)
+
+
+def trainer_defaults() -> dict[str, Any]:
+    """Our defaults for Lightning's Trainer: mixed bfloat16 where the processor computes in it."""
+    return {"precision": "bf16-mixed" if has_bfloat16() else "32-true", "num_sanity_val_steps": 0, "benchmark": True}
+
+
+def default_max_epochs(module: pl.LightningModule) -> dict[str, int]:
+    """A solved head needs one pass; anything else the number the user gives, 20 without one."""
+    return {"max_epochs": 1 if getattr(module, "solves", False) else 20}
+
+
+def has_bfloat16() -> bool:
+    """Whether bfloat16 is fast here: a GPU that has it, or a CPU with AVX512-BF16 or AMX."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def run_callbacks(checkpoint: RunCheckpoint | None = None) -> list[pl.Callback]:
+    """The callbacks of every run."""
+    return [OnlineKNN(), RunRecorder(), checkpoint or RunCheckpoint(), ImagesProgressBar(leave=True)]
+
+
+def logger(run: RunFolder) -> TensorBoardLogger:
+    """TensorBoard's files go to `logs/` of the run."""
+    return TensorBoardLogger(save_dir=run.logs, name="", version="")
+
+
+def fit_with(
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    data: Any,
+    *,
+    config: str | dict[str, Any],
+    overwrite: bool = False,
+    resume: bool = False,
+) -> None:
+    """Fit with a trainer whose callbacks are `run_callbacks()`, and write the run."""
+    run = RunFolder(trainer.default_root_dir)
+    data.prepare_data()
+    data.setup("fit")  # before the folder is claimed: a source that cannot be read must not cost an old run
+    checkpoint = run.claim(overwrite=overwrite, resume=resume)
+    if resume and checkpoint is None:
+        print(f"{run.last} does not exist: starting fresh")
+    run.config.write_text(_yaml(config), encoding="utf-8")
+    print(opening_line(trainer, module, data, run), flush=True)
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    if trainer.state.finished and not trainer.interrupted and trainer.is_global_zero:
+        finish(trainer, run, module, data)
+
+
+def opening_line(trainer: pl.Trainer, module: pl.LightningModule, data: Any, run: RunFolder) -> str:
+    """What is about to happen, in a line."""
+    counts = ", ".join(f"{len(data.indices(split)):,} {split}" for split in ("train", "val", "test"))
+    shape = "×".join(map(str, data.shape))
+    device = trainer.strategy.root_device.type
+    return f"{type(module).__name__} on {data.source} ({counts}; {shape}), {device} {trainer.precision}, into {run.path}"
+
+
+def quiet() -> None:
+    """Lightning's notices of what it found and recommends are left out; its warnings stay."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+
+def finish(trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, data: Any) -> None:
+    """Write what a finished fit leaves: encoder, model, figures and summary, from the chosen checkpoint."""
+    chosen = run.best if run.best.exists() else run.last
+    if chosen == run.best:
+        state = torch.load(chosen, map_location="cpu", weights_only=True)["state_dict"]
+        module.load_state_dict(state)
+    recorder = next(c for c in trainer.callbacks if isinstance(c, RunRecorder))  # type: ignore[attr-defined]
+    record_figures(trainer, run)
+    run.record(
+        {
+            "seed": run_seed(),
+            "wall_seconds": round(recorder.seconds(), 2),
+            "images_seen": recorder.images_seen,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "checkpoint": chosen.relative_to(run.path).as_posix(),
+            "rejected_images": [f"{path}: {reason}" for path, reason in data.rejected],
+        }
+    )
+    figures = {k: v for k, v in run.metrics().items() if isinstance(v, int | float)}
+    module.cpu()
+    if isinstance(module, Objective) or (isinstance(module, Classifier) and module.tuning.trains_encoder):
+        save_encoder(
+            module.encoder, run.encoder, objective=type(module).__name__, data=data.describe(), metrics=figures
+        )
+    if isinstance(module, Classifier):
+        save_model(module, run.model, data=data.describe(), metrics=figures)
+    refresh_summary(trainer, run, module)
+
+
+def record_figures(trainer: pl.Trainer, run: RunFolder) -> None:
+    """Add the trainer's last logged figures to metrics.json; each name carries its split."""
+    logged = trainer.callback_metrics.items()
+    run.record({k: round(float(v), 6) for k, v in logged if not k.endswith(("_step", "_epoch"))})
+
+
+def refresh_summary(trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule) -> None:
+    """Write summary.html anew from metrics.json, the curves and the module."""
+    write_run_summary(run, module)
+
+
+def _yaml(config: str | dict[str, Any]) -> str:
+    if isinstance(config, str):
+        return config
+    import yaml
+
+    return yaml.safe_dump(config, sort_keys=False)

@@ -1,0 +1,86 @@
+"""The folder of a run: what lies where, who may write into it, and the figures it keeps."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ssl_transfer.files import whole_file
+
+
+class RunFolder:
+    """A run's folder.
+
+    >>> RunFolder("runs/a").last.as_posix()
+    'runs/a/checkpoints/last.ckpt'
+    """
+
+    PRECIOUS = ("checkpoints", "encoder", "model", "metrics.json")
+    OTHERS = ("logs", "config.yaml", "summary.html", "predictions.parquet")
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.last = self.checkpoints / "last.ckpt"
+        self.best = self.checkpoints / "best.ckpt"
+        self.encoder = self.path / "encoder"
+        self.model = self.path / "model"
+        self.logs = self.path / "logs"
+        self.config = self.path / "config.yaml"
+        self.summary = self.path / "summary.html"
+        self.predictions = self.path / "predictions.parquet"
+        self.metrics_file = self.path / "metrics.json"
+
+    def used(self) -> list[str]:
+        """The names of a run's results that exist here. The traces of a fit that failed early do not count."""
+        return [name for name in self.PRECIOUS if (self.path / name).exists()]
+
+    def claim(self, overwrite: bool = False, resume: bool = False) -> Path | None:
+        """Make the folder ready for a fit; returns the checkpoint to go on from, if any.
+
+        Raises ValueError if another run's outputs are here and neither `overwrite` nor `resume` is given.
+        """
+        if resume and self.last.exists():
+            return self.last
+        used = self.used()
+        if used and not overwrite and not (resume and "metrics.json" not in used):
+            raise ValueError(
+                f"{self.path} already holds a run ({', '.join(used)}): choose another --trainer.default_root_dir, "
+                "or add --overwrite to replace it or --ckpt_path last to go on with it"
+            )
+        for name in (*self.PRECIOUS, *self.OTHERS):
+            target = self.path / name
+            if target.is_dir():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        return None
+
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json holds; empty without one."""
+        if not self.metrics_file.exists():
+            return {}
+        loaded: dict[str, Any] = json.loads(self.metrics_file.read_text(encoding="utf-8"))
+        return loaded
+
+    def record(self, figures: dict[str, Any]) -> None:
+        """Add figures to metrics.json, atomically."""
+        merged = {**self.metrics(), **figures}
+        with whole_file(self.metrics_file) as temporary:
+            temporary.write_text(json.dumps(merged, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    def fitted_checkpoint(self) -> Path:
+        """The checkpoint that the finished fit named. Raises ValueError without one: fresh weights are never scored."""
+        name = self.metrics().get("checkpoint")
+        if name is None:
+            raise ValueError(
+                f"{self.path} holds no finished fit (no checkpoint in metrics.json): run `ssl-transfer fit` with "
+                "the same --trainer.default_root_dir first"
+            )
+        path = self.path / name
+        if not path.exists():
+            raise ValueError(f"{path}, named by {self.metrics_file}, is missing: fit again with --overwrite")
+        return path

@@ -1,0 +1,126 @@
+"""The callbacks of a run: checkpoints that can be gone on from, and the record of what it cost and reached."""
+
+from __future__ import annotations
+
+import csv
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+
+from ssl_transfer.running.folder import RunFolder
+
+
+class RunCheckpoint(Checkpoint):
+    """Keeps `last.ckpt` (each epoch, and in between) and, where the module names a criterion, `best.ckpt`.
+
+    Args:
+        every_n_steps: write `last.ckpt` every so many steps.
+        every_minutes: and whenever so many minutes have passed.
+    """
+
+    def __init__(self, every_n_steps: int | None = None, every_minutes: float = 5.0) -> None:
+        if every_n_steps is not None and every_n_steps < 1:
+            raise ValueError(f"checkpoint.every_n_steps must be at least 1, not {every_n_steps}")
+        self.every_n_steps = every_n_steps
+        self.every_minutes = every_minutes
+        self.best_value: float | None = None
+        self.written = time.monotonic()
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.written = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        due_by_step = self.every_n_steps is not None and (trainer.global_step % self.every_n_steps == 0)
+        if due_by_step or time.monotonic() - self.written > 60 * self.every_minutes:
+            self._save_last(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        criterion = getattr(pl_module, "selects_by", None)
+        if trainer.sanity_checking or trainer.state.fn != "fit" or criterion is None:
+            return
+        name, mode = criterion
+        if name not in trainer.callback_metrics:
+            return
+        value = float(trainer.callback_metrics[name])
+        sign = 1 if mode == "max" else -1
+        if self.best_value is None or sign * value > sign * self.best_value:
+            self.best_value = value
+            trainer.save_checkpoint(_folder(trainer).best)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save_last(trainer)
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(_folder(trainer).last)
+        self.written = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_value": self.best_value}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_value = state_dict["best_value"]
+
+
+class RunRecorder(pl.Callback):
+    """Counts images and seconds over all the sittings of a run, and keeps its curves."""
+
+    def __init__(self) -> None:
+        self.images_seen = 0
+        self.seconds_before = 0.0
+        self.started = time.monotonic()
+        self.history: list[dict[str, float]] = []
+
+    def seconds(self) -> float:
+        """Wall-clock seconds of fitting so far."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = time.monotonic()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.images_seen += len(batch.index) * trainer.world_size
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        figures = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith(("_step", "_epoch"))}
+        self.history.append({"epoch": float(trainer.current_epoch + 1), "seconds": self.seconds(), **figures})
+        if trainer.is_global_zero:
+            _write_csv(_folder(trainer).logs / "metrics.csv", self.history)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"images_seen": self.images_seen, "seconds": self.seconds(), "history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.images_seen = state_dict["images_seen"]
+        self.seconds_before = state_dict["seconds"]
+        self.history = state_dict["history"]
+
+
+def peak_memory_bytes() -> int:
+    """The most memory held so far: of the GPU where one is used, else of this process."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _folder(trainer: pl.Trainer) -> RunFolder:
+    return RunFolder(trainer.default_root_dir)
+
+
+def _write_csv(path: Path, rows: list[dict[str, float]]) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
