@@ -34,8 +34,8 @@ __all__ = sorted(_PUBLIC)
 
 if TYPE_CHECKING:
     from ssl_transfer.data.batch import Batch
-    from ssl_transfer.data.module import ImageDataModule
     from ssl_transfer.data.corruptions import Corruption
+    from ssl_transfer.data.module import ImageDataModule
     from ssl_transfer.data.views import Views
     from ssl_transfer.downstream import Classifier, Frozen, Full, Scratch, load_model
     from ssl_transfer.encoders import Encoder, EncoderSpec, load_encoder, save_encoder

@@ -15,5 +15,5 @@ class Batch(NamedTuple):
 
     images: Tensor  # uint8 (B, C, H, W)
     targets: Tensor  # int64 (B,) classes, -1 none | float32 (B,), NaN none | float32 (B, K) multi-hot, NaN none
-    index: Tensor  # int64 (B,), row in the store
+    index: Tensor  # type: ignore[assignment]  # int64 (B,), row in the store; hides tuple.index
     masks: Tensor | None = None  # uint8 (B, 1, H, W): 0 background, 1 marked

@@ -11,7 +11,7 @@
 | transparency | composited over black, as padding is black |
 | EXIF orientation | applied |
 | animated, several pages | the first |
-| floats, 32-bit integers beyond 65535, TIFF of more than four channels, anything Pillow cannot read | rejected |
+| floats, 32-bit integers beyond 65535, TIFF of other channels than these, anything Pillow cannot read | rejected |
 
 Truncated files and images above the pixel cap are rejected, the cap before anything is decoded.
 """
@@ -132,9 +132,10 @@ def _header(image: Image.Image, path: str) -> Header:
     mode = image.mode
     if mode not in _GREY | _COLOUR:
         raise BadImage(path, f"mode {mode} (floats?) has no agreed range: save it with 8 or 16 bits")
-    samples = _tiff_samples(image)
-    if samples > 4:
-        raise BadImage(path, f"a TIFF of {samples} channels: put such images in one .npy or .npz of shape (N, H, W, C)")
+    samples, bands = _tiff_samples(image), len(image.getbands())
+    if samples > bands:
+        cure = "put such images in one .npy or .npz of shape (N, H, W, C)"
+        raise BadImage(path, f"a TIFF of {samples} channels, of which Pillow reads {bands}: {cure}")
     orientation = _orientation(image)
     height, width = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
     notes = [_NOTES["I;16" if mode.startswith("I;16") else mode]] if mode in _NOTES or mode.startswith("I;16") else []

@@ -98,9 +98,7 @@ class BatchLoader:
         count, size = len(self.rows), self.batch_size
         if not self.drop_last:
             own = len(range(rank, count, world))
-            return [
-                (rank + low * world, rank + min(low + size, own) * world, world) for low in range(0, own, size)
-            ]
+            return [(rank + low * world, rank + min(low + size, own) * world, world) for low in range(0, own, size)]
         whole = count // (size * world)
         if whole:
             return [((step * world + rank) * size, (step * world + rank + 1) * size, 1) for step in range(whole)]

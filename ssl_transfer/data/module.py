@@ -140,8 +140,9 @@ class ImageDataModule(pl.LightningDataModule):
         deep = np.array([header.bits == 16 for header in headers])
         self.value_range = None
         if deep.any():
-            measured = deep & (table.splits == "train")
-            self.value_range = measure_range(source, rows[measured if measured.any() else deep].tolist(), self.max_pixels)
+            in_train = deep & (table.splits == "train")
+            measured = rows[in_train if in_train.any() else deep]
+            self.value_range = measure_range(source, measured.tolist(), self.max_pixels)
         masks = [contents.masks[row] for row in rows]
         recipe = Recipe(*self.shape, self.resize, self.value_range, any(masks), self.max_pixels)
         key = content_hash(b"".join(table.hashes.tolist()) + "/".join(masks).encode())

@@ -23,7 +23,8 @@ def scale_to_uint8(image: np.ndarray, value_range: tuple[int, int] | None) -> np
     assert value_range is not None
     low, high = value_range
     scaled = (image.astype(np.float32) - low) * (255 / max(1, high - low))
-    return np.rint(scaled.clip(0, 255)).astype(np.uint8)
+    rounded: np.ndarray = np.rint(scaled.clip(0, 255)).astype(np.uint8)
+    return rounded
 
 
 def to_channels(image: np.ndarray, channels: int, path: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The decoded store: every image once, uint8 `(N, C, H, W)`, in memory or in a memory-mapped file that later runs reuse."""
+"""The decoded store: every image once, uint8 `(N, C, H, W)`, in memory or in a memory-mapped file for later runs."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def read_mask(source: Source, row: int, shape: tuple[int, ...], max_pixels: int)
     mask = source.mask_path(row)
     if mask is None:
         return None
-    marked = (decode(read_file(mask), mask, max_pixels) > 0).any(axis=2, keepdims=True).astype(np.uint8)
+    marked: np.ndarray = (decode(read_file(mask), mask, max_pixels).max(axis=2, keepdims=True) > 0).astype(np.uint8)
     if marked.shape[:2] != shape[:2]:
         sizes = f"{marked.shape[1]}×{marked.shape[0]}, the image {shape[1]}×{shape[0]}"
         raise BadImage(str(source.records.paths[row]), f"its mask {mask} is {sizes}")
@@ -166,9 +166,9 @@ def measure_range(source: Source, rows: Sequence[int], max_pixels: int) -> tuple
     total = np.zeros(65536, np.int64)
     for counts in in_order(count, rows, "Measuring"):
         total += counts
-    cumulative = total.cumsum()
-    outside = cumulative[-1] * 1e-4
-    return int(np.searchsorted(cumulative, outside, "right")), int(np.searchsorted(cumulative, cumulative[-1] - outside))
+    below = total.cumsum()
+    outside = below[-1] * 1e-4
+    return int(np.searchsorted(below, outside, "right")), int(np.searchsorted(below, below[-1] - outside))
 
 
 def _build_on_disk(source: Source, rows: np.ndarray, recipe: Recipe, folder: Path) -> None:

@@ -69,7 +69,7 @@ def _stock(name: str, arguments: dict[str, Any], named: Any) -> nn.Module:
     """The network as torchvision builds it, with its named weights if any."""
     extra: dict[str, Any] = {}
     if named is None and name in ("googlenet", "inception_v3"):
-        extra = {"aux_logits": False, "init_weights": name == "googlenet"}
+        extra = {"aux_logits": False, "init_weights": False}
     side = arguments.get("image_size")
     try:
         if named is None or side is None or side == named.meta["min_size"][0]:

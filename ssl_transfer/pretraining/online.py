@@ -33,4 +33,3 @@ class OnlineKNN(pl.Callback):
             scores = knn_scores(bank.features, bank.targets, queries.features, data.num_classes)
             value = accuracy(scores, queries.targets)
             pl_module.log("val/knn_accuracy", value, prog_bar=True, rank_zero_only=True)
-

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ssl_transfer.reporting.charts import confusion_html, interval_chart, line_chart
+from ssl_transfer.reporting.charts import interval_chart, line_chart
+from ssl_transfer.reporting.confusion import confusion_html
 from ssl_transfer.reporting.demo_page import Command, DemoResults, headline, write_demo_page
 from ssl_transfer.reporting.images import image_grid, image_row
 from ssl_transfer.reporting.page import Page

@@ -1,4 +1,4 @@
-"""Line charts, interval charts and confusion tables as fluid inline SVG and HTML.
+"""Line charts and interval charts as fluid inline SVG.
 
 Positions along a chart are percentages and texts keep their size, so that a chart reads the same 300 and 1,000 px wide;
 colours are variables of the style sheet, so that it follows light, dark and paper.
@@ -6,20 +6,18 @@ colours are variables of the style sheet, so that it follows light, dark and pap
 
 from __future__ import annotations
 
+import itertools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ssl_transfer.reporting.formats import number, percent
-from ssl_transfer.reporting.page import table_html
 from ssl_transfer.reporting.results import ResultRow, by_value
 
 Curve = Sequence[tuple[float, float]]
-_LABEL_HEIGHT = 34  # px of a two-line label at the end of a line
-_MOST_CLASSES = 20  # above that a confusion table is a list of the most frequent confusions
+_LABEL_WIDTH = 14  # characters of a line of text beside the end of a curve
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -33,7 +31,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
         low, high = low - pad, high + pad
     raw = (high - low) / max(1, count - 1)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = min((factor * power for factor in (1, 2, 2.5, 5, 10)), key=lambda value: abs(math.log(value / raw)))
+    step = min((factor * power for factor in (1, 2, 5, 10)), key=lambda value: abs(math.log(value / raw)))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(position * step, 12) for position in range(first, last + 1)]
 
@@ -55,13 +53,56 @@ def spread(positions: Sequence[float], distance: float, low: float, high: float)
     """
     order = sorted(range(len(positions)), key=lambda index: positions[index])
     moved = list(positions)
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in itertools.pairwise(order):
         moved[after] = max(moved[after], moved[before] + distance)
     limit = high
     for index in reversed(order):
         moved[index] = max(low, min(moved[index], limit))
         limit = moved[index] - distance
     return moved
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where a value lies in a plot: percent across, px down."""
+
+    x_low: float
+    x_high: float
+    x_ticks: list[float]
+    y_ticks: list[float]
+    height: int
+
+    @classmethod
+    def around(cls, points: Curve, levels: Sequence[float], height: int) -> _Frame:
+        """A frame that holds all points and horizontal levels."""
+        across, values = [x for x, _ in points], [y for _, y in points] + list(levels)
+        low, high = min(across), max(across)
+        if high <= low:
+            low, high = low - 0.5, high + 0.5
+        x_ticks = [tick for tick in ticks(low, high, 6) if low <= tick <= high]
+        if all(float(x).is_integer() for x in across):
+            x_ticks = [tick for tick in x_ticks if float(tick).is_integer()]
+        return cls(low, high, x_ticks or [across[0]], ticks(min(values), max(values), max(3, height // 50)), height)
+
+    def across(self, x: float) -> float:
+        return 100 * (x - self.x_low) / (self.x_high - self.x_low)
+
+    def down(self, y: float) -> float:
+        return self.height * (self.y_ticks[-1] - y) / (self.y_ticks[-1] - self.y_ticks[0])
+
+    def axes(self, x_label: str, as_percent: bool) -> list[str]:
+        """Grid lines and the texts of both axes, as SVG."""
+        svg = [
+            f'<line class="grid" x1="0" x2="100%" y1="{self.down(tick):.1f}" y2="{self.down(tick):.1f}"/>'
+            f'<text class="tick" x="0" dx="-8" y="{self.down(tick) + 4:.1f}" text-anchor="end">{label}</text>'
+            for tick, label in zip(self.y_ticks, _labels(self.y_ticks, as_percent), strict=True)
+        ]
+        y = self.height + 20
+        svg += [
+            f'<text class="tick" x="{self.across(tick):.2f}%" y="{y}" text-anchor="middle">{label}</text>'
+            for tick, label in zip(self.x_ticks, _labels(self.x_ticks, False), strict=True)
+        ]
+        return [*svg, f'<text class="axis" x="50%" y="{y + 20}" text-anchor="middle">{escape(x_label)}</text>']
 
 
 def line_chart(
@@ -84,72 +125,64 @@ def line_chart(
         as_percent: write values as percentages; they are fractions.
         height: of the plot, in px.
     """
-    lines = {name: [(x, y) for x, y in curve if math.isfinite(x) and math.isfinite(y)] for name, curve in series.items()}
+    lines = {name: [point for point in curve if all(map(math.isfinite, point))] for name, curve in series.items()}
     lines = {name: curve for name, curve in lines.items() if curve}
     levels = {name: value for name, value in (reference or {}).items() if math.isfinite(value)}
     heading = f'<p class="chart-title">{escape(title)}</p>' if title else ""
     if not lines:
         return f'<figure class="chart">{heading}<p class="quiet">Nothing was recorded.</p></figure>'
-    values = [y for curve in lines.values() for _, y in curve] + list(levels.values())
-    y_ticks = ticks(min(values), max(values), max(3, height // 50))
-    starts, ends = zip(*((curve[0][0], curve[-1][0]) for curve in lines.values()), strict=True)
-    x_low, x_high = min(starts), max(ends)
-    if x_high <= x_low:
-        x_low, x_high = x_low - 0.5, x_high + 0.5
-    x_ticks = [tick for tick in ticks(x_low, x_high, 6) if x_low <= tick <= x_high] or [x_low, x_high]
-    if all(float(x).is_integer() for curve in lines.values() for x, _ in curve):
-        x_ticks = [tick for tick in x_ticks if tick.is_integer()] or [starts[0]]
     show = percent if as_percent else number
-
-    def across(x: float) -> float:
-        return 100 * (x - x_low) / (x_high - x_low)
-
-    def down(y: float) -> float:
-        return height * (y_ticks[-1] - y) / (y_ticks[-1] - y_ticks[0])
-
-    svg = [
-        f'<line class="grid" x1="0" x2="100%" y1="{down(tick):.1f}" y2="{down(tick):.1f}"/>'
-        f'<text class="tick" x="0" dx="-8" y="{down(tick) + 4:.1f}" text-anchor="end">{label}</text>'
-        for tick, label in zip(y_ticks, _labels(y_ticks, as_percent), strict=True)
-    ]
-    svg += [
-        f'<text class="tick" x="{across(tick):.2f}%" y="{height + 20}" text-anchor="middle">{label}</text>'
-        for tick, label in zip(x_ticks, _labels(x_ticks, False), strict=True)
-    ]
-    svg.append(f'<text class="axis" x="50%" y="{height + 40}" text-anchor="middle">{escape(x_label)}</text>')
-    svg += [
-        f'<line class="reference" x1="0" x2="100%" y1="{down(level):.1f}" y2="{down(level):.1f}"/>'
-        for level in levels.values()
-    ]
-    paths = []
+    frame = _Frame.around([point for curve in lines.values() for point in curve], list(levels.values()), height)
+    svg = frame.axes(x_label, as_percent)
+    for level in levels.values():
+        line = f"{frame.down(level):.1f}"
+        svg.append(f'<line class="reference" x1="0" x2="100%" y1="{line}" y2="{line}"/>')
+    paths, dots = [], []
     for position, curve in enumerate(lines.values()):
-        points = " ".join(f"{10 * across(x):.1f},{down(y):.1f}" for x, y in curve)
+        points = " ".join(f"{10 * frame.across(x):.1f},{frame.down(y):.1f}" for x, y in curve)
         paths.append(f'<polyline class="s{position % 6}" points="{points}"/>')
         x, y = curve[-1]
-        svg.append(f'<circle class="s{position % 6}" cx="{across(x):.2f}%" cy="{down(y):.1f}" r="4"/>')
+        dots.append(f'<circle class="s{position % 6}" cx="{frame.across(x):.2f}%" cy="{frame.down(y):.1f}" r="4"/>')
     stretched = f'viewBox="0 0 1000 {height}" preserveAspectRatio="none" width="100%" height="{height}"'
-    svg.insert(-len(lines), f'<svg {stretched} class="lines">{"".join(paths)}</svg>')
+    svg += [f'<svg {stretched} class="lines">{"".join(paths)}</svg>', *dots]
 
-    names = [(name, curve[-1][1], f"s{i % 6}") for i, (name, curve) in enumerate(lines.items())]
-    names += [(name, level, "floor") for name, level in levels.items()]
-    alone = len(names) == 1
-    heights = spread([down(value) for _, value, _ in names], _LABEL_HEIGHT, 6, height - 16)
-    for (name, value, style), y in zip(names, heights, strict=True):
-        below = "" if alone else f'<tspan class="end-value" x="100%" dx="12" dy="15">{show(value)}</tspan>'
-        first = show(value) if alone else escape(name)
-        y = y + 4 if alone else y
-        svg.append(
-            f'<text class="end {style}" x="100%" y="{y:.1f}"><tspan x="100%" dx="12">{first}</tspan>{below}</text>'
-        )
-    room = 66 if alone else min(170, 24 + round(7.3 * max(max(len(name) for name, _, _ in names), 7)))
+    ends = [(name, curve[-1][1], f"s{position % 6}") for position, (name, curve) in enumerate(lines.items())]
+    ends += [(name, level, "floor") for name, level in levels.items()]
+    texts, room = _end_labels([(name, show(value), frame.down(value), style) for name, value, style in ends], height)
+    svg += texts
     told = [f"{name} from {show(curve[0][1])} to {show(curve[-1][1])}" for name, curve in lines.items()]
     told += [f"{name} at {show(level)}" for name, level in levels.items()]
-    summary = escape(f"{title or y_label}, {y_label} over {x_label}: {'; '.join(told)}.", quote=True)
+    about = f"{title}: {y_label}" if title and title != y_label else y_label
+    summary = escape(f"{about} over {x_label}. {'; '.join(told)}.", quote=True)
+    axis = f'<p class="y-label">{escape(y_label)}</p>' if y_label != title else ""
     return (
-        f'<figure class="chart">{heading}<p class="y-label">{escape(y_label)}</p>'
-        f'<div class="plot" style="padding:8px {room}px 48px 56px">'
+        f'<figure class="chart">{heading}{axis}'
+        f'<div class="plot" style="padding:8px {room}px 48px 60px">'
         f'<svg role="img" aria-label="{summary}" width="100%" height="{height}">{"".join(svg)}</svg></div></figure>'
     )
+
+
+def _end_labels(ends: Sequence[tuple[str, str, float, str]], height: int) -> tuple[list[str], int]:
+    """Texts beside the ends of lines, each `(name, value, y, style)`, and the room in px they need.
+
+    A single line carries only its value: the title names it.
+    """
+    if len(ends) == 1:
+        _, value, y, style = ends[0]
+        return [f'<text class="end {style}" x="100%" y="{y + 4:.1f}" dx="12">{value}</text>'], 66
+    names = [textwrap.wrap(name, _LABEL_WIDTH) or [""] for name, _, _, _ in ends]
+    rows = max(len(lines) for lines in names) + 1
+    places = spread([y for _, _, y, _ in ends], 15 * rows + 4, 6, height - 15 * rows + 30)
+    texts = []
+    for lines, (_, value, _, style), y in zip(names, ends, places, strict=True):
+        spans = "".join(
+            f'<tspan x="100%" dx="12" dy="{15 if position else 0}">{escape(line)}</tspan>'
+            for position, line in enumerate(lines)
+        )
+        below = f'<tspan class="end-value" x="100%" dx="12" dy="15">{value}</tspan>'
+        texts.append(f'<text class="end {style}" x="100%" y="{y:.1f}">{spans}{below}</text>')
+    longest = max(len(line) for lines in names for line in lines)
+    return texts, 24 + round(8.2 * min(max(longest, 7), 2 * _LABEL_WIDTH))
 
 
 def interval_chart(rows: Sequence[ResultRow], *, title: str = "", as_percent: bool = True, note: str = "") -> str:
@@ -180,7 +213,10 @@ def interval_chart(rows: Sequence[ResultRow], *, title: str = "", as_percent: bo
         )
         told = f"<strong>{show(row.value)}</strong> <small>{show(row.low)} to {show(row.high)}</small>"
         style = row.kind if row.kind == "ours" else "floor"
-        items.append(f'<li class="{style}"><span class="name">{escape(row.name)}</span>{track}<span class="value">{told}</span></li>')
+        items.append(
+            f'<li class="{style}"><span class="name">{escape(row.name)}</span>{track}'
+            f'<span class="value">{told}</span></li>'
+        )
     labels = "".join(
         f'<text class="tick" x="{across(mark)}" y="14" text-anchor="middle">{label}</text>'
         for mark, label in zip(marks, _labels(marks, as_percent), strict=True)
@@ -188,42 +224,3 @@ def interval_chart(rows: Sequence[ResultRow], *, title: str = "", as_percent: bo
     items.append(f'<li class="scale" aria-hidden="true"><svg class="track">{labels}</svg></li>')
     below = f"<figcaption>{escape(note)}</figcaption>" if note else ""
     return f'<figure class="chart">{heading}<ol class="intervals">{"".join(items)}</ol>{below}</figure>'
-
-
-def confusion_html(matrix: NDArray[np.generic], names: Sequence[str], caption: str = "Confusion") -> str:
-    """A confusion matrix, rows the true class and columns the predicted, as a tinted table of counts.
-
-    Beyond twenty classes it lists the most frequent confusions instead.
-
-    Raises:
-        ValueError: if the matrix is not square or does not fit the names.
-    """
-    counts = np.asarray(matrix)
-    if counts.shape != (len(names), len(names)):
-        raise ValueError(f"confusion matrix: expected the shape ({len(names)}, {len(names)}), got {counts.shape}")
-    totals = counts.sum(axis=1)
-    shares = counts / np.maximum(totals, 1)[:, None]
-    if len(names) > _MOST_CLASSES:
-        wrong = np.where(np.eye(len(names), dtype=bool), 0, counts)
-        order = [int(place) for place in np.argsort(-wrong, axis=None, kind="stable")[:20] if wrong.flat[place] > 0]
-        pairs = [divmod(place, len(names)) for place in order]
-        rows = [[names[i], names[j], number(float(counts[i, j])), percent(float(shares[i, j]))] for i, j in pairs]
-        return table_html(["True class", "Taken for", "Images", "Share of the class"], rows, caption)
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
-    body = []
-    for row, name in enumerate(names):
-        cells = "".join(
-            f'<td style="--v:{shares[row, column]:.3f}"{_zero(counts[row, column])}>{number(float(counts[row, column]))}</td>'
-            for column in range(len(names))
-        )
-        body.append(f'<tr><th scope="row">{escape(name)}</th>{cells}<td class="recall">{percent(float(shares[row, row]), 0)}</td></tr>')
-    label = escape(caption, quote=True)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table class="confusion">'
-        f"<caption>{escape(caption)} Rows are the true class, columns the predicted one.</caption>"
-        f'<thead><tr><td></td>{head}<th scope="col">right</th></tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-    )
-
-
-def _zero(count: float) -> str:
-    return ' class="zero"' if count == 0 else ""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ssl_transfer.reporting.charts import Curve, interval_chart, line_chart
+from ssl_transfer.reporting.charts import interval_chart, line_chart
 from ssl_transfer.reporting.demo_results import Command, DemoResults, comparison_tile, headline
-from ssl_transfer.reporting.formats import duration, number, percent
+from ssl_transfer.reporting.formats import duration, lower_first, number, percent
 from ssl_transfer.reporting.images import image_grid
 from ssl_transfer.reporting.page import Page
 from ssl_transfer.reporting.results import result_cells
@@ -27,7 +27,8 @@ def write_demo_page(path: str | Path, results: DemoResults) -> Path:
     """
     page = Page(
         f"{number(results.unlabelled)} images, no labels, {duration(results.seconds)}",
-        f"A network on this machine has just learned to describe {results.data_name}, and nobody told it what they show.",
+        f"Networks on this machine have just learned to describe {results.data_name}, "
+        "and nobody told them what they show.",
         eyebrow="ssl-transfer demo",
         numbered=True,
     )
@@ -41,7 +42,11 @@ def _hero(page: Page, results: DemoResults) -> None:
     page.add('<div class="finding">').paragraph(headline(results)).add("</div>")
     page.tiles(
         [
-            (percent(ours.value), f"of unseen {results.things} right", f"{ours.name}, {results.label_budget} labels a class"),
+            (
+                percent(ours.value),
+                f"of unseen {results.things} right",
+                f"{ours.name}, {results.label_budget} labels a class",
+            ),
             (percent(floor.value), "best without pretraining", floor.name),
             comparison_tile(results),
             (duration(results.seconds), "for everything on this page", results.machine),
@@ -52,16 +57,16 @@ def _hero(page: Page, results: DemoResults) -> None:
 def _saw(page: Page, results: DemoResults) -> None:
     page.section(
         "What the network saw",
-        f"{number(results.unlabelled)} images without labels. Each objective, the task that pretraining gives the network, "
-        "makes its own exercise from the images alone.",
+        f"{number(results.unlabelled)} images without labels. Each objective, the task that pretraining gives the "
+        "network, makes its own exercise from the images alone.",
     )
     views = {"original": results.originals}
     views |= {f"view {k + 1}": results.views[:, k] for k in range(results.views.shape[1])}
     restored = {"original": results.clean, "corrupted": results.corrupted, "restored": results.restored}
     page.add('<div class="columns"><div>').heading("SimCLR: recognise the same image twice")
     page.paragraph(
-        "Every image appears in random versions, called views: cropped, shifted, turned. The network must find which views "
-        "come from the same image, so it learns what stays the same."
+        "Every image appears in random versions, called views: cropped, shifted, turned. The network must find which "
+        "views come from the same image, so it learns what stays the same."
     )
     page.add(image_grid(views, what=results.things)).add("</div><div>")
     page.heading("Denoising autoencoder: undo the damage")
@@ -100,26 +105,22 @@ def _learning(page: Page, results: DemoResults) -> None:
 
 def _progress(results: DemoResults) -> str:
     """The validation curves in words."""
-    told = [_change(name, curve) for name, curve in results.accuracy_curves.items() if curve]
+    told = [(name, curve[0][1], curve[-1][1]) for name, curve in results.accuracy_curves.items() if curve]
+    changes = [f"{lower_first(name)} went from {percent(first)} to {percent(last)}" for name, first, last in told]
     text = (
-        "kNN gives an image the class of its nearest neighbours among the training images. An epoch is one pass over all "
-        f"images. {'; '.join(told)}."
+        "kNN gives an image the class of its nearest neighbours among the training images. An epoch is one pass over "
+        f"all images. In this run, {'; '.join(changes)}."
     )
     if results.accuracy_floor is not None:
         text += f" The dashed line is a floor: the same reading of the raw pixels, {percent(results.accuracy_floor)}."
     return text
 
 
-def _change(name: str, curve: Curve) -> str:
-    first, last = curve[0][1], curve[-1][1]
-    return f"{name} went from {percent(first)} to {percent(last)}"
-
-
 def _learned(page: Page, results: DemoResults) -> None:
     page.section(
         "What it learned",
-        "Each dot is an image. Features are the numbers by which a network describes it; dots lie close together where these "
-        "numbers are alike. Colours are the true classes, which pretraining never saw.",
+        "Each dot is an image. Features are the numbers by which a network describes it; dots lie close together where "
+        "these numbers are alike. Colours are the true classes, which pretraining never saw.",
     )
     page.add(
         scatter(
@@ -137,8 +138,8 @@ def _learned(page: Page, results: DemoResults) -> None:
 def _helped(page: Page, results: DemoResults) -> None:
     page.section(
         "Did it help?",
-        f"A simple classifier gets {number(results.labelled)} labelled images, {results.label_budget} a class, and names the "
-        f"{number(results.test)} of the test split, which played no part in training or in any choice. "
+        f"A simple classifier gets {number(results.labelled)} labelled images, {results.label_budget} a class, and "
+        f"names the {number(results.test)} of the test split, which played no part in training or in any choice. "
         "A floor is what needs no pretraining; an encoder that does not beat it is not worth having.",
     )
     page.add(
@@ -154,7 +155,10 @@ def _helped(page: Page, results: DemoResults) -> None:
 
 
 def _own(page: Page, results: DemoResults) -> None:
-    page.section("Now your own images", "Any folder of images will do. The encoder, the network that gives the features, is kept.")
+    page.section(
+        "Now your own images",
+        "Any folder of images will do. The encoder, the network that gives the features, is kept.",
+    )
     for command in results.own_images:
         page.code(command.text, command.label)
 
@@ -164,7 +168,10 @@ def _footer(page: Page, results: DemoResults) -> None:
     repeat = "; ".join(command.text for command in results.reproduce)
     page.footer(
         [
-            ("Data", f"{results.data_name}: {number(results.unlabelled)} unlabelled, {number(results.test)} test images"),
+            (
+                "Data",
+                f"{results.data_name}: {number(results.unlabelled)} unlabelled, {number(results.test)} test images",
+            ),
             ("Machine", results.machine),
             ("Time", duration(results.seconds)),
             ("Seed", str(results.seed)),

@@ -44,8 +44,8 @@ OWN_IMAGES = (
         "The same in Python",
         "from ssl_transfer import Classifier, Frozen, ImageDataModule, SimCLR, fit\n\n"
         'fit(SimCLR(), ImageDataModule("photos/", size=64), "runs/pretrain")\n'
-        'fit(Classifier(encoder="runs/pretrain/encoder", tuning=Frozen()), '
-        'ImageDataModule("labelled/", size=64), "runs/classify")',
+        'classifier = Classifier(encoder="runs/pretrain/encoder", tuning=Frozen())\n'
+        'fit(classifier, ImageDataModule("labelled/", size=64), "runs/classify")',
     ),
 )
 
@@ -57,8 +57,8 @@ class DemoResults:
     Args:
         data_name: the data set with its article or possessive, for a sentence: "scikit-learn's handwritten digits".
         thing: what one image shows, singular: "digit". The plural adds an s.
-        unlabelled, labelled, test: number of images for pretraining, of labelled images a classifier sees, and of the test
-            split.
+        unlabelled, labelled, test: number of images for pretraining, of labelled images a classifier sees, and of the
+            test split.
         label_budget: labelled images a class.
         rows: results on the test split at that budget; the floors are among them.
         interval: what `ResultRow.low` and `high` are, in words: "95 % interval over 5 seeds".
@@ -66,8 +66,8 @@ class DemoResults:
         machine, versions, seed: where, with what and from which seed it ran.
         reproduce: the commands that repeat it.
         originals, views: (n, C, H, W) and (n, k, C, H, W), k views of each original.
-        clean, corrupted, restored: (n, C, H, W) each, the denoising autoencoder's input before and after the damage, and
-            its output.
+        clean, corrupted, restored: (n, C, H, W) each, the denoising autoencoder's input before and after the damage,
+            and its output.
         losses: name of the objective, its (epoch, training loss) points.
         accuracy_curves: name of the objective, its (epoch, kNN accuracy on the validation split) points.
         accuracy_floor: kNN accuracy of raw pixels on the same split, or None.

@@ -84,8 +84,8 @@ def sheet(images: NDArray[np.generic], columns: int | None = None, side: int = 9
 def image_row(images: NDArray[np.generic], alt: str, columns: int | None = None) -> str:
     """Images `(N, C, H, W)` side by side as one `<img>`.
 
-    >>> image_row(np.zeros((4, 1, 8, 8), np.uint8), "four black squares")[:33]
-    '<img class="sheet" width="331" he'
+    >>> image_row(np.zeros((4, 1, 8, 8), np.uint8), "four black squares")[:28]
+    '<img class="sheet pixelated"'
     """
     picture = sheet(images, columns)
     small = " pixelated" if max(np.asarray(images).shape[2:]) <= 48 else ""

@@ -31,7 +31,7 @@ def table_html(
         cells = "".join(f"<td{mark}>{escape(cell)}</td>" for cell, mark in zip(row[1:], marks[1:], strict=True))
         ours = ' class="ours"' if position in highlight else ""
         body.append(f'<tr{ours}><th scope="row">{escape(row[0])}</th>{cells}</tr>')
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    title = f"<caption><span>{escape(caption)}</span></caption>" if caption else ""
     label = escape(caption or "Table", quote=True)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table>{title}'
@@ -95,7 +95,8 @@ class Page:
     def tiles(self, tiles: Iterable[tuple[str, str, str]]) -> Page:
         """Main figures side by side, each `(value, label, note)`."""
         cells = "".join(
-            f'<div><dt>{escape(label)}</dt><dd><strong>{escape(value)}</strong><span class="note">{escape(note)}</span></dd></div>'
+            f"<div><dt>{escape(label)}</dt><dd><strong>{escape(value)}</strong>"
+            f'<span class="note">{escape(note)}</span></dd></div>'
             for value, label, note in tiles
         )
         return self.add(f'<dl class="tiles">{cells}</dl>')
@@ -111,7 +112,7 @@ class Page:
         title = f'<p class="code-label">{escape(label)}</p>' if label else ""
         name = escape(f"Copy: {label}" if label else "Copy", quote=True)
         button = f'<button type="button" class="copy" aria-label="{name}">Copy</button>' if copy else ""
-        return self.add(f'<div class="code">{title}<pre tabindex="0"><code>{escape(text)}</code></pre>{button}</div>')
+        return self.add(f'<div class="code">{title}{button}<pre tabindex="0"><code>{escape(text)}</code></pre></div>')
 
     def details(self, summary: str, html: str) -> Page:
         """HTML that opens on a click."""
@@ -138,7 +139,7 @@ class Page:
         )
 
     def write(self, path: str | Path) -> Path:
-        """Write the page: a reader sees the old file or the whole new one, never a part. Makes the folder if need be."""
+        """Write the page: a reader sees the old file or the whole new one, never a part; makes the folder."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
@@ -147,8 +148,8 @@ class Page:
                 stream.write(self.html())
             mask = os.umask(0)
             os.umask(mask)
-            os.chmod(name, 0o666 & ~mask)  # mkstemp makes private files
-            os.replace(name, target)
+            Path(name).chmod(0o666 & ~mask)  # mkstemp makes private files
+            Path(name).replace(target)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise

@@ -51,7 +51,14 @@ def result_cells(rows: Sequence[ResultRow], as_percent: bool = True) -> tuple[li
     show = percent if as_percent else number
     ordered = by_value(rows)
     cells = [
-        [row.name, _KIND_WORDS[row.kind], show(row.value), f"{show(row.low)} to {show(row.high)}", str(row.seeds), row.note]
+        [
+            row.name,
+            _KIND_WORDS[row.kind],
+            show(row.value),
+            f"{show(row.low)} to {show(row.high)}",
+            str(row.seeds),
+            row.note,
+        ]
         for row in ordered
     ]
     names = ["Method", "Kind", "Accuracy" if as_percent else "Value", "Interval", "Seeds", "Note"]

@@ -36,7 +36,8 @@
     if (index < 0) readout.textContent = hint;
     else {
       const name = data.names[data.y[index]];
-      readout.textContent = `${name === undefined ? "no label" : `${data.what} ${name}`}, image ${index + 1} of ${count}`;
+      const label = name === undefined ? "no label" : `${data.what} ${name}`;
+      readout.textContent = `Image ${index + 1} of ${count}: ${label}`;
     }
   }
 

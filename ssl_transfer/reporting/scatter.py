@@ -1,7 +1,7 @@
 """An interactive map of many images: several 2-D pictures of the same points side by side, linked by pointing.
 
-The points are drawn as SVG, so the picture stands without a script, in the dark and on paper; a script adds pointing (mouse,
-touch, arrow keys), which shows the image in every panel at once, and a legend that isolates a class.
+The points are drawn as SVG, so the picture stands without a script, in the dark and on paper; a script adds pointing
+(mouse, touch, arrow keys), which shows the image in every panel at once, and a legend that isolates a class.
 """
 
 from __future__ import annotations
@@ -72,9 +72,7 @@ def scatter(
         "rows": rows,
     }
     packed = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    drawn = "".join(
-        _panel_html(panel, place, labels, class_names) for panel, place in zip(panels, places, strict=True)
-    )
+    drawn = "".join(_panel_html(panel, place, labels, class_names) for panel, place in zip(panels, places, strict=True))
     buttons = "".join(
         f'<button type="button" aria-pressed="false" data-class="{index}">'
         f'<i style="background:var(--c{index % _COLOURS})"></i>{escape(name)}</button>'
@@ -96,7 +94,8 @@ def _fit(points: NDArray[np.floating]) -> NDArray[np.int64]:
     extent = float((high - low).max()) or 1.0
     scaled = (finite - (low + high) / 2) / extent * 940 + 500
     scaled[:, 1] = 1000 - scaled[:, 1]
-    return np.round(scaled).astype(np.int64)
+    places: NDArray[np.int64] = np.round(scaled).astype(np.int64)
+    return places
 
 
 def _atlas(thumbnails: NDArray[np.generic]) -> tuple[str, int, int]:
@@ -128,8 +127,9 @@ def _panel_html(
     note = f'<span class="note">{escape(panel.note)}</span>' if panel.note else ""
     return (
         f'<div class="panel"><h3>{escape(panel.title)}</h3>{note}'
-        f'<div class="map" tabindex="0" role="group" aria-label="{told} Use the arrow keys to walk through the images.">'
-        f'<svg viewBox="0 0 1000 1000" role="img" aria-label="{told}">{"".join(groups)}</svg>'
+        f'<div class="map" tabindex="0" role="application" '
+        f'aria-label="{told} Use the arrow keys to walk through the images.">'
+        f'<svg viewBox="0 0 1000 1000" aria-hidden="true">{"".join(groups)}</svg>'
         f'{_class_labels(places, labels, class_names)}<i class="ring" hidden></i>'
         f'<b class="thumb" hidden></b></div></div>'
     )
@@ -151,7 +151,7 @@ def _class_labels(places: NDArray[np.int64], labels: NDArray[np.integer], class_
                     centres[second][1] -= push
     return "".join(
         f'<span class="class-name" aria-hidden="true" data-class="{index}" '
-        f'style="left:{centre[0] / 10:.1f}%;top:{centre[1] / 10:.1f}%;color:var(--c{index % _COLOURS})">'
+        f'style="left:{centre[0] / 10:.1f}%;top:{centre[1] / 10:.1f}%">'
         f"{escape(class_names[index])}</span>"
         for index, centre in centres.items()
     )

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_transfer.reporting.charts import Curve, confusion_html, interval_chart, line_chart
+from ssl_transfer.reporting.charts import Curve, interval_chart, line_chart
+from ssl_transfer.reporting.confusion import confusion_html
 from ssl_transfer.reporting.formats import metric
-from ssl_transfer.reporting.page import Page, table_html
+from ssl_transfer.reporting.page import Page
 from ssl_transfer.reporting.results import ResultRow, result_cells
 
 Metric = float | str | bool | None
@@ -70,7 +71,9 @@ def write_summary(
         page.section("Pictures")
         for heading, html in pictures:
             page.heading(heading).add(html)
-    page.section("Everything measured").table(["Name", "Value"], [[name, _exact(value)] for name, value in metrics.items()])
+    page.section("Everything measured").table(
+        ["Name", "Value"], [[name, _exact(value)] for name, value in metrics.items()]
+    )
     if config_yaml:
         page.details("Configuration", f'<pre tabindex="0"><code>{escape(config_yaml)}</code></pre>')
     return page.write(path)
@@ -89,7 +92,9 @@ def _tiles(metrics: Mapping[str, Metric]) -> list[tuple[str, str, str]]:
     tiles = []
     for name in chosen:
         split, last = name.split("/", 1)
-        tiles.append((metric(name, numbers[name]), last.replace("_", " "), _SPLITS.get(split, split)))
+        tiles.append(
+            (metric(name, numbers[name]), last.replace("_", " ").replace("f1", "F1"), _SPLITS.get(split, split))
+        )
     tiles += [(metric(name, metrics[name]), label, "") for name, label in _COSTS.items() if name in metrics]
     return tiles
 

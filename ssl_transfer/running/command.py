@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,16 @@ import ssl_transfer.pretraining  # noqa: F401  importing registers the short nam
 from ssl_transfer.data.module import ImageDataModule
 from ssl_transfer.parsing import OneLineErrors
 from ssl_transfer.running import fit as running
+from ssl_transfer.running.calm import calm
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.recorder import RunCheckpoint
 
 DEFAULT_DIRECTORY = "runs/last"
 
 
+@calm
 def run_training_verb(verb: str, arguments: list[str]) -> int:
     """Run one of LightningCLI's verbs."""
-    running.quiet()
     TrainingCommand(args=[verb, *first_things_first(arguments)])
     return 0
 
@@ -84,7 +84,8 @@ class TrainingCommand(LightningCLI):
             if given[name] is None:
                 options[name] = value
         run = RunFolder(options["default_root_dir"])
-        own = running.run_callbacks(self._get(self.config_init, "checkpoint"))
+        bar = options.get("enable_progress_bar") is not False
+        own = running.run_callbacks(self._get(self.config_init, "checkpoint"), bar)
         options["callbacks"] = [*own, *(options.get("callbacks") or [])]
         if options.get("logger") in (None, True):
             options["logger"] = running.logger(run) if self.subcommand == "fit" else False
@@ -99,19 +100,14 @@ class TrainingCommand(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         run = RunFolder(self.trainer.default_root_dir)
         config = self.config[subcommand]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            if subcommand == "fit":
-                self._fit(config)
-            elif subcommand == "predict":
-                outputs = self._evaluate(run, config)
-                path = running.write_predictions(run, self.model, self.datamodule, outputs or [])
-                print(f"wrote {path}")
-            else:
-                self._evaluate(run, config)
-                running.record_figures(self.trainer, run)
-                if subcommand == "test":
-                    running.refresh_summary(self.trainer, run, self.model)
+        if subcommand == "fit":
+            self._fit(config)
+        elif subcommand == "predict":
+            outputs = self._evaluate(run, config)
+            print(f"wrote {running.write_predictions(run, self.model, self.datamodule, outputs or [])}")
+        else:
+            self._evaluate(run, config, verbose=False)
+            running.report_figures(self.trainer, run, self.model)
 
     def _fit(self, config: Namespace) -> None:
         asked = config.get("ckpt_path")
@@ -131,14 +127,18 @@ class TrainingCommand(LightningCLI):
 
     def _config_text(self) -> str:
         parser = self._parser(self.subcommand)
-        kept = Namespace({k: v for k, v in vars(self.config[str(self.subcommand)]).items() if k != "config"})
+        kept = self.config[str(self.subcommand)].clone()
+        kept.pop("config", None)
+        encoder = kept.get("model.init_args.encoder")
+        if isinstance(encoder, str) and Path(encoder).exists():
+            kept["model.init_args.encoder"] = str(Path(encoder).absolute())  # valid from any working directory
         return str(parser.dump(kept, skip_validation=True))
 
-    def _evaluate(self, run: RunFolder, config: Namespace) -> Any:
+    def _evaluate(self, run: RunFolder, config: Namespace, **options: Any) -> Any:
         asked = config.get("ckpt_path")
         checkpoint = run.fitted_checkpoint() if asked is None else _local_checkpoint(run, asked)
         verb = getattr(self.trainer, str(self.subcommand))
-        return verb(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
+        return verb(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True, **options)
 
 
 def _local_checkpoint(run: RunFolder, asked: str) -> Path:

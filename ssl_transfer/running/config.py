@@ -28,5 +28,8 @@ def describe(thing: Any) -> Any:
     kind = type(thing)
     path = f"{kind.__module__}.{kind.__qualname__}"
     names = [n for n in inspect.signature(kind).parameters if hasattr(thing, n) or hasattr(thing, f"chosen_{n}")]
-    arguments = {n: describe(getattr(thing, f"chosen_{n}")[0] if hasattr(thing, f"chosen_{n}") else getattr(thing, n)) for n in names}
+    arguments = {
+        n: describe(getattr(thing, f"chosen_{n}")[0] if hasattr(thing, f"chosen_{n}") else getattr(thing, n))
+        for n in names
+    }
     return {"class_path": path, **({"init_args": arguments} if arguments else {})}

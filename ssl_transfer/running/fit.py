@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ssl_transfer.encoders import save_encoder
 from ssl_transfer.pretraining import Objective
 from ssl_transfer.pretraining.base import run_seed
 from ssl_transfer.pretraining.online import OnlineKNN
+from ssl_transfer.running.calm import calm
 from ssl_transfer.running.config import describe
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.predictions import write_predictions
@@ -24,6 +24,7 @@ from ssl_transfer.running.recorder import RunCheckpoint, RunRecorder, peak_memor
 from ssl_transfer.running.summary import write_run_summary
 
 
+@calm
 def fit(
     module: pl.LightningModule,
     data: pl.LightningDataModule,
@@ -33,6 +34,7 @@ def fit(
     resume: bool = False,
     seed: int = 0,
     checkpoint: RunCheckpoint | None = None,
+    verbose: bool = True,
     **trainer_options: Any,
 ) -> RunFolder:
     """Train `module` on `data` and write the run to `directory`: what `ssl-transfer fit` does.
@@ -45,33 +47,35 @@ def fit(
         resume: go on from its last checkpoint.
         seed: of weights, order, views and corruptions.
         checkpoint: how often to write checkpoints.
+        verbose: say in a line what is about to happen.
         trainer_options: any argument of Lightning's `Trainer`, such as `max_epochs`.
 
     Returns the run's folder; its `metrics()` are the figures, `encoder` and `model` the saved networks.
     """
-    quiet()
     pl.seed_everything(seed, verbose=False)
     run = RunFolder(directory)
     defaults = default_max_epochs(module)
     options = {**trainer_defaults(), **defaults, "enable_model_summary": False, **trainer_options}
-    callbacks = [*run_callbacks(checkpoint), *options.pop("callbacks", [])]
+    bar = options.get("enable_progress_bar", True)
+    callbacks = [*run_callbacks(checkpoint, bar), *options.pop("callbacks", [])]
     trainer = pl.Trainer(default_root_dir=run.path, callbacks=callbacks, logger=logger(run), **options)
     config = {"seed_everything": seed, "model": describe(module), "data": describe(data), "trainer": trainer_options}
-    fit_with(trainer, module, data, config=config, overwrite=overwrite, resume=resume)
+    fit_with(trainer, module, data, config=config, overwrite=overwrite, resume=resume, verbose=verbose)
     return run
 
 
+@calm
 def test(module: pl.LightningModule, data: pl.LightningDataModule, directory: str | Path) -> dict[str, Any]:
     """Score the fitted run in `directory` on the test split; the figures are added to its metrics.json."""
     run = RunFolder(directory)
     trainer = _bare_trainer(run)
     checkpoint = run.fitted_checkpoint()
     trainer.test(module, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
-    record_figures(trainer, run)
-    refresh_summary(trainer, run, module)
+    report_figures(trainer, run, module, show=False)
     return run.metrics()
 
 
+@calm
 def predict(module: pl.LightningModule, data: pl.LightningDataModule, directory: str | Path) -> Path:
     """Predict every image of `data` with the fitted run in `directory`; returns the path of predictions.parquet."""
     run = RunFolder(directory)
@@ -82,7 +86,6 @@ def predict(module: pl.LightningModule, data: pl.LightningDataModule, directory:
 
 
 def _bare_trainer(run: RunFolder) -> pl.Trainer:
-    quiet()
     options = {**trainer_defaults(), "enable_model_summary": False}
     return pl.Trainer(default_root_dir=run.path, callbacks=run_callbacks(), logger=False, **options)
 
@@ -104,9 +107,10 @@ def has_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def run_callbacks(checkpoint: RunCheckpoint | None = None) -> list[pl.Callback]:
+def run_callbacks(checkpoint: RunCheckpoint | None = None, progress_bar: bool = True) -> list[pl.Callback]:
     """The callbacks of every run."""
-    return [OnlineKNN(), RunRecorder(), checkpoint or RunCheckpoint(), ImagesProgressBar(leave=True)]
+    bar = [ImagesProgressBar(leave=True)] if progress_bar else []
+    return [OnlineKNN(), RunRecorder(), checkpoint or RunCheckpoint(), *bar]
 
 
 def logger(run: RunFolder) -> TensorBoardLogger:
@@ -122,6 +126,7 @@ def fit_with(
     config: str | dict[str, Any],
     overwrite: bool = False,
     resume: bool = False,
+    verbose: bool = True,
 ) -> None:
     """Fit with a trainer whose callbacks are `run_callbacks()`, and write the run."""
     run = RunFolder(trainer.default_root_dir)
@@ -131,7 +136,8 @@ def fit_with(
     if resume and checkpoint is None:
         print(f"{run.last} does not exist: starting fresh")
     run.config.write_text(_yaml(config), encoding="utf-8")
-    print(opening_line(trainer, module, data, run), flush=True)
+    if verbose:
+        print(opening_line(trainer, module, data, run), flush=True)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if trainer.state.finished and not trainer.interrupted and trainer.is_global_zero:
         finish(trainer, run, module, data)
@@ -142,12 +148,9 @@ def opening_line(trainer: pl.Trainer, module: pl.LightningModule, data: Any, run
     counts = ", ".join(f"{len(data.indices(split)):,} {split}" for split in ("train", "val", "test"))
     shape = "×".join(map(str, data.shape))
     device = trainer.strategy.root_device.type
-    return f"{type(module).__name__} on {data.source} ({counts}; {shape}), {device} {trainer.precision}, into {run.path}"
-
-
-def quiet() -> None:
-    """Lightning's notices of what it found and recommends are left out; its warnings stay."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    return (
+        f"{type(module).__name__} on {data.source} ({counts}; {shape}), {device} {trainer.precision}, into {run.path}"
+    )
 
 
 def finish(trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, data: Any) -> None:
@@ -176,7 +179,7 @@ def finish(trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, data
         )
     if isinstance(module, Classifier):
         save_model(module, run.model, data=data.describe(), metrics=figures)
-    refresh_summary(trainer, run, module)
+    write_run_summary(run, module)
 
 
 def record_figures(trainer: pl.Trainer, run: RunFolder) -> None:
@@ -185,9 +188,13 @@ def record_figures(trainer: pl.Trainer, run: RunFolder) -> None:
     run.record({k: round(float(v), 6) for k, v in logged if not k.endswith(("_step", "_epoch"))})
 
 
-def refresh_summary(trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule) -> None:
-    """Write summary.html anew from metrics.json, the curves and the module."""
+def report_figures(trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, show: bool = True) -> None:
+    """After a test or validation: figures into metrics.json and summary.html, and onto the screen."""
+    record_figures(trainer, run)
     write_run_summary(run, module)
+    if show:
+        for name, value in sorted(trainer.callback_metrics.items()):
+            print(f"{name:28}{float(value):.4f}")
 
 
 def _yaml(config: str | dict[str, Any]) -> str:

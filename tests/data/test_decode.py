@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from ssl_transfer.data.decode import BadImage, decode, probe
 from tests.conftest import encoded, png_header, scene
@@ -46,8 +46,6 @@ def test_16_bit_grey_keeps_its_values(good_files: dict[str, bytes]) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 def test_orientation_agrees_with_pillow(orientation: int, kind: str) -> None:
-    from PIL import ImageOps
-
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(scene(), kind, exif=exif)
@@ -95,3 +93,25 @@ def test_16_bit_colour_is_reported() -> None:
 def test_wide_range_of_16_bit_pgm() -> None:
     data = b"P5 2 1 65535\n" + (7).to_bytes(2, "big") + (65535).to_bytes(2, "big")
     assert decode(data, "a").ravel().tolist() == [7, 65535]
+
+
+@pytest.mark.parametrize("channels", [4, 5])
+def test_tiff_channels_that_pillow_would_drop_are_rejected(channels: int) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in (
+        (256, 2),
+        (257, 2),
+        (259, 1),
+        (262, 2),
+        (273, 8),
+        (277, channels),
+        (278, 2),
+        (279, 4 * channels),
+    ):
+        tags[tag] = value
+    tags[258] = (8,) * channels
+    tags[338] = (0,) * (channels - 3)  # extra samples of no stated meaning
+    pixels = bytes(4 * channels)
+    data = b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + tags.tobytes(8 + len(pixels))
+    with pytest.raises(BadImage, match=f"a TIFF of {channels} channels, of which Pillow reads 3"):
+        decode(data, "a")

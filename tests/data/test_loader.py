@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -79,10 +81,10 @@ def test_processes_share_the_images(monkeypatch: pytest.MonkeyPatch, world: int)
         return found
 
     evaluated = orders()
-    assert sorted(sum(evaluated, [])) == list(range(23))
+    assert sorted(chain.from_iterable(evaluated)) == list(range(23))
     trained = orders(shuffle=True, drop_last=True)
     assert len({len(order) for order in trained}) == 1
-    flat = sum(trained, [])
+    flat = list(chain.from_iterable(trained))
     assert len(flat) == len(set(flat)) == 23 // (4 * world) * 4 * world
 
 

@@ -57,5 +57,5 @@ def test_choose_shape_errors_name_examples_and_cure() -> None:
         choose_shape(headers, ["a.png", "b.png"], None, None)
     assert choose_shape(headers, ["a.png", "b.png"], 32, None) == (1, 32, 32)
     assert choose_shape(headers, ["a.png", "b.png"], 32, 3) == (3, 32, 32)
-    with pytest.raises(ValueError, match="data.channels=4"):
+    with pytest.raises(ValueError, match=r"data\.channels=4"):
         choose_shape([Header("array", 4, 4, 6)], ["a"], None, 4)

@@ -8,8 +8,8 @@ from ssl_transfer.data.splits import assign_splits, draw_fraction, draw_label_bu
 
 
 def _records(count: int = 200, classes: int = 4) -> Records:
-    records = Records.of([f"{i}.png" for i in range(count)], *make_targets([f"c{i % classes}" for i in range(count)])[:1])
-    records.classes = [f"c{k}" for k in range(classes)]
+    targets, names = make_targets([f"c{i % classes}" for i in range(count)])
+    records = Records.of([f"{i}.png" for i in range(count)], targets, classes=names)
     records.hashes = np.array([f"{i:032x}" for i in range(count)], "S32")
     return records
 
@@ -94,7 +94,7 @@ def test_label_budget_counts_duplicates_once() -> None:
 def test_targets_of_every_kind() -> None:
     assert make_targets(np.array([3, -1, 7]))[0].tolist() == [0, -1, 1]
     assert make_targets(np.array([3, 7]))[1] == ["3", "7"]
-    assert make_targets([10, 2, None]) [1] == ["2", "10"]
+    assert make_targets([10, 2, None])[1] == ["2", "10"]
     assert make_targets(np.array([[0, 1], [1, 1]]))[0].dtype == np.float32
     assert np.isnan(make_targets([["a"], None])[0][1]).all()
     assert make_targets([None, ""])[1] is None

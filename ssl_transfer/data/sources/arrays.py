@@ -30,8 +30,9 @@ def open_arrays(path: Path) -> Source:
     except (OSError, EOFError) as error:
         raise ValueError(f"data.source: {path} is no readable NumPy file ({error})") from error
     except ValueError as error:
-        text = str(error)
-        reason = "holds pickled objects, which are never loaded" if "pickle" in text.lower() else text
+        reason = str(error)
+        if "pickle" in reason or "Python objects" in reason:  # NumPy's two ways to say so
+            reason = "holds pickled objects, which are never loaded"
         raise ValueError(f"data.source: {path} {reason}") from error
 
 
@@ -109,7 +110,8 @@ def as_images(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "f":
         if not (low >= 0 and high <= 1):
             raise ValueError(f"has floats from {low:g} to {high:g}; scale them to [0, 1] or store uint8")
-        return np.rint(array * 255).astype(np.uint8)
+        scaled: np.ndarray = np.rint(array * 255).astype(np.uint8)
+        return scaled
     if low < 0 or high > 65535:
         raise ValueError(f"has integers from {low} to {high}; they must lie in 0…65535")
     return array.astype(np.uint8 if high <= 255 else np.uint16)

@@ -45,9 +45,11 @@ class FileSource(Source):
         self.masks = masks
 
     def read(self, row: int) -> bytes:
+        """The bytes of the row's file."""
         return read_file(self.files[row])
 
     def mask_path(self, row: int) -> str | None:
+        """The file of the row's mask, if it has one."""
         mask = self.masks[row] if self.masks else None
         return None if mask is None else str(mask)
 

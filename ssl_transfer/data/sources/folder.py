@@ -10,9 +10,8 @@ from pathlib import Path
 from ssl_transfer.data.records import Records, make_targets, split_name
 from ssl_transfer.data.sources.base import FileSource
 
-SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jfif .bmp .gif .tif .tiff .webp .pgm .ppm .pnm .pbm .jp2 .avif".split()
-)
+_KINDS = ("png", "jpg", "jpeg", "jfif", "bmp", "gif", "tif", "tiff", "webp", "pgm", "ppm", "pnm", "pbm", "jp2", "avif")
+SUFFIXES = frozenset(f".{kind}" for kind in _KINDS)
 
 
 def list_files(folder: Path) -> list[Path]:

@@ -51,7 +51,7 @@ def typed_labels(cells: list[str | None]) -> list[Any]:
 def open_manifest(path: Path, columns: dict[str, list[Any]], pattern: str = "*") -> FileSource:
     """A source from the columns of a manifest; relative paths start at the manifest's folder.
 
-    Where there is a column `status` (`ssl-transfer scan` writes one), rows that are not "ok" or "converted" are left out.
+    Where there is a column `status`, as `ssl-transfer scan` writes it, only "ok" and "converted" rows are taken.
     """
     if "path" not in columns:
         raise ValueError(f"data.source: {path} has no column 'path'; it has {', '.join(columns) or 'no columns'}")

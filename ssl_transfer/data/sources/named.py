@@ -22,7 +22,7 @@ def _by_name(*splits: str) -> dict[str, dict[str, Any]]:
 
 # name: our split → arguments of torchvision's constructor
 _ARRAYS = {
-    **{name: _BOOLEAN for name in ("MNIST", "FashionMNIST", "KMNIST", "QMNIST", "USPS", "CIFAR10", "CIFAR100")},
+    **dict.fromkeys(("MNIST", "FashionMNIST", "KMNIST", "QMNIST", "USPS", "CIFAR10", "CIFAR100"), _BOOLEAN),
     "EMNIST": {split: {"split": "balanced", **arguments} for split, arguments in _BOOLEAN.items()},
     "SVHN": _by_name("train", "test"),
     "STL10": _by_name("train+unlabeled", "test"),
@@ -34,7 +34,6 @@ _FILES: dict[str, dict[str, dict[str, Any]]] = {
     "FGVCAircraft": _by_name("train", "val", "test"),
     "Flowers102": _by_name("train", "val", "test"),
     "Food101": _by_name("train", "test"),
-    "GTSRB": _by_name("train", "test"),
     "Imagenette": _by_name("train", "val"),
     "RenderedSST2": _by_name("train", "val", "test"),
 }
@@ -111,6 +110,7 @@ class NamedSource(Source):
         super().__init__(Records.of(paths, targets, splits, classes=[_class_name(c) for c in classes]))
 
     def read(self, row: int) -> bytes:
+        """The bytes of the row's file, as torchvision finds it."""
         data, number = self._rows[row]
         return bytes(data[number][0])
 
@@ -118,5 +118,3 @@ class NamedSource(Source):
 def _class_name(name: str | tuple[str, ...]) -> str:
     """A class's name; Imagenette gives all its synonyms."""
     return name if isinstance(name, str) else name[0]
-
-

@@ -33,7 +33,7 @@ def open_parquet(files: list[Path], folder: Path | None = None, pattern: str = "
     for file, parquet in zip(files, opened, strict=True):
         if column is None or image_column(parquet.schema_arrow) != column:
             held = ", ".join(parquet.schema_arrow.names)
-            raise ValueError(f"data.source: {file} has no image column (struct<bytes, path>) and no path; it has {held}")
+            raise ValueError(f"data.source: {file} has no images (struct<bytes, path>) and no path; it has {held}")
     splits = [_split_of(file.relative_to(folder)) if folder else "" for file in files]
     return ParquetSource(files, opened, column or "", splits)
 
@@ -101,6 +101,7 @@ class ParquetSource(Source):
         return make_targets(values)
 
     def read(self, row: int) -> bytes:
+        """The encoded image of a row."""
         group = bisect_right(self._starts, row) - 1
         with self._lock:
             if group not in self._kept:
