@@ -33,15 +33,26 @@ _PUBLIC = {
 __all__ = sorted(_PUBLIC)
 
 if TYPE_CHECKING:
-    from ssl_transfer.data.batch import Batch
-    from ssl_transfer.data.corruptions import Corruption
-    from ssl_transfer.data.module import ImageDataModule
-    from ssl_transfer.data.views import Views
-    from ssl_transfer.downstream import Classifier, Frozen, Full, Scratch, load_model
-    from ssl_transfer.encoders import Encoder, EncoderSpec, load_encoder, save_encoder
-    from ssl_transfer.optimisation import Optimisation
-    from ssl_transfer.pretraining import Autoencoder, DenoisingAutoencoder, SimCLR
-    from ssl_transfer.running.fit import fit, predict, test
+    from ssl_transfer.data.batch import Batch as Batch
+    from ssl_transfer.data.corruptions import Corruption as Corruption
+    from ssl_transfer.data.module import ImageDataModule as ImageDataModule
+    from ssl_transfer.data.views import Views as Views
+    from ssl_transfer.downstream import Classifier as Classifier
+    from ssl_transfer.downstream import Frozen as Frozen
+    from ssl_transfer.downstream import Full as Full
+    from ssl_transfer.downstream import Scratch as Scratch
+    from ssl_transfer.downstream import load_model as load_model
+    from ssl_transfer.encoders import Encoder as Encoder
+    from ssl_transfer.encoders import EncoderSpec as EncoderSpec
+    from ssl_transfer.encoders import load_encoder as load_encoder
+    from ssl_transfer.encoders import save_encoder as save_encoder
+    from ssl_transfer.optimisation import Optimisation as Optimisation
+    from ssl_transfer.pretraining import Autoencoder as Autoencoder
+    from ssl_transfer.pretraining import DenoisingAutoencoder as DenoisingAutoencoder
+    from ssl_transfer.pretraining import SimCLR as SimCLR
+    from ssl_transfer.running.fit import fit as fit
+    from ssl_transfer.running.fit import predict as predict
+    from ssl_transfer.running.fit import test as test
 
 
 def __getattr__(name: str) -> Any:

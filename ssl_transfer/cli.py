@@ -1,4 +1,4 @@
-"""The command line: `fit | validate | test | predict` are LightningCLI, the other verbs are functions in `commands/`."""
+"""The command line: `fit | validate | test | predict` are LightningCLI, the other verbs functions in `commands/`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The verbs beside LightningCLI's: one file, one typed function each."""

@@ -1,7 +1,7 @@
 """Random views of a batch of images, made on the device with randomness per image.
 
-Crop, flip, shift and rotation are one affine grid per image and a single `grid_sample`; blur is a product with one matrix
-an axis; brightness, contrast, saturation, hue and grey-scale are one 3×3 matrix and an offset per image.
+Crop, flip, shift and rotation are one affine grid per image and a single `grid_sample`; blur is a product with one
+matrix an axis; brightness, contrast, saturation, hue and grey-scale are one 3×3 matrix and an offset per image.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Views:
         return separable(x, blurring_matrix(sigma, height), blurring_matrix(sigma, width))
 
     def _colour(self, x: Tensor, rng: KeyedRandom) -> Tensor:
-        batch, channels = x.shape[:2]
+        channels = x.shape[1]
         jittered = rng.chance(self.jitter)
 
         def factor(strength: float) -> Tensor:

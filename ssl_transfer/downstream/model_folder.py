@@ -80,7 +80,7 @@ def save_model(
     if path.exists() and not _is_model_folder(path):
         raise ValueError(f"{path} exists and is no model folder: remove it or choose another path")
     module = module.cpu().eval()
-    config = {
+    config: dict[str, Any] = {
         "format": FORMAT,
         "format_version": 1,
         "kind": "Classifier",

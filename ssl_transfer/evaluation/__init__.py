@@ -1,0 +1,1 @@
+"""Reading frozen features: encoding, probes, floors and metrics."""

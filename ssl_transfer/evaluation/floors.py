@@ -30,11 +30,14 @@ class RawPixels(torch.nn.Module):
         return images.flatten(1).float() / 255
 
 
-def floor_features(data: Any, spec: EncoderSpec, seed: int = 0, components: int = 64) -> dict[str, Features]:
-    """Features of every image by the floors: raw pixels, PCA fitted on the training split, and a random encoder."""
+def floor_features(data: Any, spec: EncoderSpec, seed: int = 0, variance: float = 0.95) -> dict[str, Features]:
+    """Features of every image by the floors: raw pixels, PCA, and the network of `spec` with random weights.
+
+    PCA is fitted on the training split and keeps the components that hold `variance` of it.
+    """
     pixels = encode_all(RawPixels(), data)
     train = pixels.features[data.indices("train")]
-    pca = PCA(min(components, *train.shape), random_state=seed).fit(train.numpy())
+    pca = PCA(variance).fit(train.numpy())
     reduced = torch.from_numpy(pca.transform(pixels.features.numpy())).float()
     return {
         "Raw pixels": pixels,

@@ -33,12 +33,12 @@ OWN_IMAGES = (
     Command(
         "Train a classifier on the frozen encoder; one folder a class",
         "ssl-transfer fit --config configs/classify/frozen.yaml --model.encoder runs/pretrain/encoder \\\n"
-        "  --data.source labelled/ --data.size 64 --trainer.default_root_dir runs/classify",
+        "  --data.source labelled/ --data.size 64 --data.test_fraction 0.2 --trainer.default_root_dir runs/classify",
     ),
     Command(
         "Test it on images it has never seen",
         "ssl-transfer test --config configs/classify/frozen.yaml --model.encoder runs/pretrain/encoder \\\n"
-        "  --data.source labelled/ --data.size 64 --trainer.default_root_dir runs/classify",
+        "  --data.source labelled/ --data.size 64 --data.test_fraction 0.2 --trainer.default_root_dir runs/classify",
     ),
     Command(
         "The same in Python",

@@ -1,1 +1,1 @@
-"""Runs: what `fit`, `test` and `predict` do around Lightning's trainer, for the command line and for notebooks alike."""
+"""Runs: what `fit`, `test` and `predict` do around Lightning's trainer, under the command line and notebooks."""

@@ -26,10 +26,19 @@ def describe(thing: Any) -> Any:
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         return {field.name: describe(getattr(thing, field.name)) for field in dataclasses.fields(thing)}
     kind = type(thing)
+    values = {name: _stored(thing, name) for name in inspect.signature(kind).parameters if _has(thing, name)}
     path = f"{kind.__module__}.{kind.__qualname__}"
-    names = [n for n in inspect.signature(kind).parameters if hasattr(thing, n) or hasattr(thing, f"chosen_{n}")]
-    arguments = {
-        n: describe(getattr(thing, f"chosen_{n}")[0] if hasattr(thing, f"chosen_{n}") else getattr(thing, n))
-        for n in names
-    }
-    return {"class_path": path, **({"init_args": arguments} if arguments else {})}
+    return {"class_path": path, **({"init_args": describe(values)} if values else {})}
+
+
+def _has(thing: Any, name: str) -> bool:
+    return hasattr(thing, f"chosen_{name}") or hasattr(thing, name)
+
+
+def _stored(thing: Any, name: str) -> Any:
+    """An argument's value; an encoder is kept in a list of one, so that Lightning does not register it twice."""
+    chosen = getattr(thing, f"chosen_{name}", None)
+    if chosen is None:
+        return getattr(thing, name)
+    value = chosen[0]
+    return str(Path(value).absolute()) if isinstance(value, str) and Path(value).exists() else value

@@ -179,7 +179,7 @@ def finish(trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, data
         )
     if isinstance(module, Classifier):
         save_model(module, run.model, data=data.describe(), metrics=figures)
-    write_run_summary(run, module)
+    write_run_summary(run, module, trainer.datamodule)  # type: ignore[attr-defined]
 
 
 def record_figures(trainer: pl.Trainer, run: RunFolder) -> None:
@@ -191,7 +191,7 @@ def record_figures(trainer: pl.Trainer, run: RunFolder) -> None:
 def report_figures(trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, show: bool = True) -> None:
     """After a test or validation: figures into metrics.json and summary.html, and onto the screen."""
     record_figures(trainer, run)
-    write_run_summary(run, module)
+    write_run_summary(run, module, trainer.datamodule)  # type: ignore[attr-defined]
     if show:
         for name, value in sorted(trainer.callback_metrics.items()):
             print(f"{name:28}{float(value):.4f}")
@@ -202,4 +202,5 @@ def _yaml(config: str | dict[str, Any]) -> str:
         return config
     import yaml
 
-    return yaml.safe_dump(config, sort_keys=False)
+    text: str = yaml.safe_dump(config, sort_keys=False)
+    return text
