@@ -122,7 +122,8 @@ class Classifier(pl.LightningModule):
             return None
         logits = self.head(self._training_features(batch, keep))
         loss = F.cross_entropy(logits, batch.targets[keep], label_smoothing=self.label_smoothing)
-        self.log("train/loss", loss, prog_bar=True, batch_size=int(keep.sum()))
+        self.log("loss", loss, prog_bar=True, logger=False)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=int(keep.sum()), sync_dist=True)
         return loss
 
     def _training_features(self, batch: Batch, keep: Tensor) -> Tensor:

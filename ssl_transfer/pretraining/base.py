@@ -60,8 +60,8 @@ class Objective(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss, figures = self.loss(batch, self.current_epoch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.index))
-        self._log("train", figures, batch)
+        self.log("loss", loss, prog_bar=True, logger=False)
+        self._log("train", {"loss": loss, **figures}, batch)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -80,9 +80,8 @@ class Objective(pl.LightningModule):
     def _evaluate(self, split: str, batch: Batch) -> None:
         """The loss under the views or corruptions of epoch 0, so that epochs are compared on equal terms."""
         loss, figures = self.loss(batch, epoch=0)
-        self.log(f"{split}/loss", loss, prog_bar=True, batch_size=len(batch.index), sync_dist=True)
-        self._log(split, figures, batch)
+        self._log(split, {"loss": loss, **figures}, batch)
 
     def _log(self, split: str, figures: dict[str, Tensor], batch: Batch) -> None:
         for name, value in figures.items():
-            self.log(f"{split}/{name}", value, batch_size=len(batch.index), sync_dist=split != "train")
+            self.log(f"{split}/{name}", value, on_step=False, on_epoch=True, batch_size=len(batch.index), sync_dist=True)

@@ -55,4 +55,4 @@ class DenoisingAutoencoder(Objective):
     def loss(self, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
         restored = self.reconstruct(self.corrupt(batch, epoch))
         error = F.mse_loss(self.encoder.normalise(restored), self.encoder.normalise(batch.images))
-        return error, {"reconstruction_error": error}
+        return error, {}

@@ -20,7 +20,7 @@ from ssl_transfer.running.config import describe
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.predictions import write_predictions
 from ssl_transfer.running.progress import ImagesProgressBar
-from ssl_transfer.running.recorder import RunCheckpoint, RunRecorder, peak_memory_bytes
+from ssl_transfer.running.recorder import RunCheckpoint, RunRecorder, peak_memory_bytes, split_figures
 from ssl_transfer.running.summary import write_run_summary
 
 
@@ -184,8 +184,7 @@ def finish(trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, data
 
 def record_figures(trainer: pl.Trainer, run: RunFolder) -> None:
     """Add the trainer's last logged figures to metrics.json; each name carries its split."""
-    logged = trainer.callback_metrics.items()
-    run.record({k: round(float(v), 6) for k, v in logged if not k.endswith(("_step", "_epoch"))})
+    run.record({name: round(value, 6) for name, value in split_figures(trainer).items()})
 
 
 def report_figures(trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, show: bool = True) -> None:

@@ -91,7 +91,7 @@ class RunRecorder(pl.Callback):
         self.images_seen += len(batch.index) * trainer.world_size
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        figures = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith(("_step", "_epoch"))}
+        figures = split_figures(trainer)
         self.history.append({"epoch": float(trainer.current_epoch + 1), "seconds": self.seconds(), **figures})
         if trainer.is_global_zero:
             _write_csv(_folder(trainer).logs / "metrics.csv", self.history)
@@ -103,6 +103,11 @@ class RunRecorder(pl.Callback):
         self.images_seen = state_dict["images_seen"]
         self.seconds_before = state_dict["seconds"]
         self.history = state_dict["history"]
+
+
+def split_figures(trainer: pl.Trainer) -> dict[str, float]:
+    """The trainer's last logged figures whose names carry their split."""
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
 
 
 def peak_memory_bytes() -> int:
