@@ -112,7 +112,10 @@ class ImageDataModule(pl.LightningDataModule):
                 raise ValueError(f"data.{name} must be {' or '.join(known)}, not {getattr(self, name)!r}")
 
     def setup(self, stage: str | None = None) -> None:
-        """Read, check, split and decode the source; a second call does nothing."""
+        """Read, check, split and decode the source; a second call does nothing.
+
+        Only `stage="fit"` asks for training images: others may embed or predict a source that has none.
+        """
         if self._store is not None:
             return
         source = open_source(self.source, self.root, self.pattern)
@@ -131,7 +134,7 @@ class ImageDataModule(pl.LightningDataModule):
         store = self._decode(source, contents, rows, table)
         self._reject(table, store.rejected)
         self.table = table.select(np.setdiff1d(np.arange(len(table)), list(store.rejected)))
-        self._finish(store)
+        self._finish(store, stage)
 
     def _decode(self, source: Source, contents: Contents, rows: np.ndarray, table: Records) -> Store:
         """Choose shape and range, then decode `rows`, of which `table` is the table."""
@@ -149,16 +152,17 @@ class ImageDataModule(pl.LightningDataModule):
         budget = int(self.memory_budget * 2**30)
         return build_store(source, rows, recipe, budget, Path(self.cache_dir) if self.cache_dir else None, key)
 
-    def _finish(self, store: Store) -> None:
+    def _finish(self, store: Store, stage: str | None) -> None:
         """What follows from the store and the final table."""
         rows = {split: np.flatnonzero(self.table.splits == split) for split in SPLITS}
-        if not len(rows["train"]):
+        if not len(rows["train"]) and stage == "fit":
             raise ValueError(f"data.source: {self.source} has no training images ({self._counts(rows)})")
         if self.label_budget is not None:
             rows["train"] = draw_label_budget(self.table, rows["train"], self.label_budget, self.seed)
         self._indices = rows | {"all": np.arange(len(self.table))}
         self.classes = self.table.classes
-        self.mean, self.std = mean_and_std(store.images, np.flatnonzero(self.table.splits == "train"))
+        measured = np.flatnonzero(self.table.splits == "train")
+        self.mean, self.std = mean_and_std(store.images, measured if len(measured) else np.arange(len(self.table)))
         facts = [self.shape, self.resize, self.value_range, [rows[split].tolist() for split in SPLITS]]
         self.fingerprint = content_hash(b"".join(self.table.hashes.tolist()) + repr(facts).encode())
         self._store = store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ class Classifier(pl.LightningModule):
         if hasattr(self, "encoder"):
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not data.num_classes:
+        if not hasattr(self, "classes") and not data.num_classes:
             raise ValueError(
                 f"data.source {data.source} has no class labels and a Classifier needs them: "
                 "use class folders, a manifest with a column 'label', or a labelled data set"
@@ -75,7 +76,8 @@ class Classifier(pl.LightningModule):
         torch.manual_seed(run_seed())
         encoder = self.tuning.encoder(self.chosen_encoder[0], data.shape, data.mean, data.std)
         self.encoder = encoder.requires_grad_(self.tuning.trains_encoder)
-        self.classes: list[str] = list(data.classes)
+        if not hasattr(self, "classes"):
+            self.classes: list[str] = list(data.classes)
         self.head = nn.Linear(self.encoder.feature_dim, len(self.classes))
         self.val_metrics = classification_metrics(len(self.classes), "val/")
         self.test_metrics = classification_metrics(len(self.classes), "test/")
@@ -116,15 +118,16 @@ class Classifier(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(mix_integers(run_seed(), self.current_epoch, batch_idx, self.global_rank))  # for dropout
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any] | None:
         keep = batch.targets >= 0
         if not keep.any():
             return None
+        count = int(keep.sum())
         logits = self.head(self._training_features(batch, keep))
         loss = F.cross_entropy(logits, batch.targets[keep], label_smoothing=self.label_smoothing)
         self.log("loss", loss, prog_bar=True, logger=False)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=int(keep.sum()), sync_dist=True)
-        return loss
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
+        return {"loss": loss, "count": count}
 
     def _training_features(self, batch: Batch, keep: Tensor) -> Tensor:
         if not self.tuning.trains_encoder:
@@ -225,11 +228,21 @@ class Classifier(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["classes"] = self.classes
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        fitted = checkpoint["classes"]
-        if fitted != self.classes:
-            odd = sorted(set(self.classes) ^ set(fitted))
+    def know_classes(self, checkpoint: Path) -> None:
+        """Take the class names from a fitted checkpoint, so that images without labels can be predicted."""
+        self.classes = list(torch.load(checkpoint, map_location="cpu", weights_only=True)["classes"])
+
+    def on_test_start(self) -> None:
+        self._check_classes()
+
+    def on_validation_start(self) -> None:
+        self._check_classes()
+
+    def _check_classes(self) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.classes != data.classes:
+            odd = sorted(set(self.classes) ^ set(data.classes or []))
             raise ValueError(
-                f"the classes of data.source differ from the {len(fitted)} the model was fitted on: "
-                f"{', '.join(map(repr, odd[:5])) or 'another order'}; give the data set it was fitted on"
+                f"the classes of data.source {data.source} differ from the {len(self.classes)} that the model was "
+                f"fitted on: {', '.join(map(repr, odd[:5])) or 'another order'}; give the same classes"
             )

@@ -159,6 +159,9 @@ def _load_state(encoder: Encoder, state: dict[str, Tensor], path: Path) -> None:
     difference = _difference(encoder, state)
     if difference:
         raise ValueError(f"encoder folder {path}: in {MODEL} {difference}; copy the folder again")
+    for name in ("mean", "std"):
+        if not torch.equal(state[name], encoder.get_buffer(name)):
+            raise ValueError(f"encoder folder {path}: config.json and {MODEL} differ in {name}; copy the folder again")
     encoder.load_state_dict(state)
 
 

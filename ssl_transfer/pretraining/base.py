@@ -58,11 +58,11 @@ class Objective(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(mix_integers(run_seed(), self.current_epoch, batch_idx, self.global_rank))  # for dropout
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         loss, figures = self.loss(batch, self.current_epoch)
         self.log("loss", loss, prog_bar=True, logger=False)
         self._log("train", {"loss": loss, **figures}, batch)
-        return loss
+        return {"loss": loss, **{name: value.detach() for name, value in figures.items()}}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate("val", batch)
@@ -84,4 +84,5 @@ class Objective(pl.LightningModule):
 
     def _log(self, split: str, figures: dict[str, Tensor], batch: Batch) -> None:
         for name, value in figures.items():
-            self.log(f"{split}/{name}", value, on_step=False, on_epoch=True, batch_size=len(batch.index), sync_dist=True)
+            size = len(batch.index)
+            self.log(f"{split}/{name}", value, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)

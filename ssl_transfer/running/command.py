@@ -8,11 +8,12 @@ from typing import Any
 import pytorch_lightning as pl
 from jsonargparse import Namespace
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 import ssl_transfer.downstream
 import ssl_transfer.pretraining  # noqa: F401  importing registers the short names
 from ssl_transfer.data.module import ImageDataModule
-from ssl_transfer.parsing import OneLineErrors
+from ssl_transfer.parsing import OneLineErrors, in_plain_words
 from ssl_transfer.running import fit as running
 from ssl_transfer.running.calm import calm
 from ssl_transfer.running.folder import RunFolder
@@ -24,7 +25,10 @@ DEFAULT_DIRECTORY = "runs/last"
 @calm
 def run_training_verb(verb: str, arguments: list[str]) -> int:
     """Run one of LightningCLI's verbs."""
-    TrainingCommand(args=[verb, *first_things_first(arguments)])
+    try:
+        TrainingCommand(args=[verb, *first_things_first(arguments)])
+    except MisconfigurationException as error:  # Lightning's word for what a user cannot have, such as no GPU
+        raise ValueError(str(error)) from error
     return 0
 
 
@@ -73,6 +77,10 @@ class TrainingCommand(LightningCLI):
             }
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        with in_plain_words(parser):
+            super().parse_arguments(parser, args)
+
     def _parse_ckpt_path(self) -> None:
         """The command line wins over hyper-parameters stored in a checkpoint: they are not read."""
 
@@ -92,7 +100,8 @@ class TrainingCommand(LightningCLI):
         return pl.Trainer(**options)
 
     def instantiate_classes(self) -> None:
-        self.config_init = self.parser.instantiate_classes(self.config)
+        with in_plain_words(self.parser):
+            self.config_init = self.parser.instantiate_classes(self.config)
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
         self.trainer = self.instantiate_trainer()
@@ -138,7 +147,9 @@ class TrainingCommand(LightningCLI):
         asked = config.get("ckpt_path")
         checkpoint = run.fitted_checkpoint() if asked is None else _local_checkpoint(run, asked)
         verb = getattr(self.trainer, str(self.subcommand))
-        return verb(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True, **options)
+        checkpoint = running.ready(self.model, checkpoint)
+        with running.readable(checkpoint):
+            return verb(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True, **options)
 
 
 def _local_checkpoint(run: RunFolder, asked: str) -> Path:

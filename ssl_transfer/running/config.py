@@ -26,7 +26,11 @@ def describe(thing: Any) -> Any:
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         return {field.name: describe(getattr(thing, field.name)) for field in dataclasses.fields(thing)}
     kind = type(thing)
-    values = {name: _stored(thing, name) for name in inspect.signature(kind).parameters if _has(thing, name)}
+    try:
+        parameters = inspect.signature(kind).parameters
+    except ValueError:  # a builtin's or an extension's constructor, which tells nothing
+        return repr(thing)
+    values = {name: _stored(thing, name) for name in parameters if _has(thing, name)}
     path = f"{kind.__module__}.{kind.__qualname__}"
     return {"class_path": path, **({"init_args": describe(values)} if values else {})}
 

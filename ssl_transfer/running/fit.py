@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
@@ -59,7 +62,8 @@ def fit(
     bar = options.get("enable_progress_bar", True)
     callbacks = [*run_callbacks(checkpoint, bar), *options.pop("callbacks", [])]
     trainer = pl.Trainer(default_root_dir=run.path, callbacks=callbacks, logger=logger(run), **options)
-    config = {"seed_everything": seed, "model": describe(module), "data": describe(data), "trainer": trainer_options}
+    config = {"seed_everything": seed, "model": describe(module), "data": describe(data)}
+    config["trainer"] = describe(trainer_options)
     fit_with(trainer, module, data, config=config, overwrite=overwrite, resume=resume, verbose=verbose)
     return run
 
@@ -69,8 +73,9 @@ def test(module: pl.LightningModule, data: pl.LightningDataModule, directory: st
     """Score the fitted run in `directory` on the test split; the figures are added to its metrics.json."""
     run = RunFolder(directory)
     trainer = _bare_trainer(run)
-    checkpoint = run.fitted_checkpoint()
-    trainer.test(module, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
+    checkpoint = ready(module, run.fitted_checkpoint())
+    with readable(checkpoint):
+        trainer.test(module, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
     report_figures(trainer, run, module, show=False)
     return run.metrics()
 
@@ -80,9 +85,17 @@ def predict(module: pl.LightningModule, data: pl.LightningDataModule, directory:
     """Predict every image of `data` with the fitted run in `directory`; returns the path of predictions.parquet."""
     run = RunFolder(directory)
     trainer = _bare_trainer(run)
-    checkpoint = run.fitted_checkpoint()
-    outputs = trainer.predict(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    checkpoint = ready(module, run.fitted_checkpoint())
+    with readable(checkpoint):
+        outputs = trainer.predict(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     return write_predictions(run, module, data, outputs or [])
+
+
+def ready(module: pl.LightningModule, checkpoint: Path) -> Path:
+    """Tell a module what it must know of its checkpoint before it is built; returns the checkpoint."""
+    if isinstance(module, Classifier):
+        module.know_classes(checkpoint)
+    return checkpoint
 
 
 def _bare_trainer(run: RunFolder) -> pl.Trainer:
@@ -132,15 +145,47 @@ def fit_with(
     run = RunFolder(trainer.default_root_dir)
     data.prepare_data()
     data.setup("fit")  # before the folder is claimed: a source that cannot be read must not cost an old run
+    checkpoint = claim(trainer, run, overwrite, resume)
+    try:
+        if trainer.is_global_zero:
+            run.config.write_text(_yaml(config), encoding="utf-8")
+        if verbose:
+            print(opening_line(trainer, module, data, run), flush=True)
+        with readable(checkpoint):
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        if trainer.state.finished and not trainer.interrupted and trainer.is_global_zero:
+            finish(trainer, run, module, data)
+    finally:
+        if trainer.is_global_zero:
+            run.settle()
+
+
+def claim(trainer: pl.Trainer, run: RunFolder, overwrite: bool, resume: bool) -> Path | None:
+    """The checkpoint to go on from, if any; of several processes the first makes the folder ready."""
+    if not trainer.is_global_zero:
+        return run.last if resume and run.last.exists() else None
     checkpoint = run.claim(overwrite=overwrite, resume=resume)
     if resume and checkpoint is None:
         print(f"{run.last} does not exist: starting fresh")
-    run.config.write_text(_yaml(config), encoding="utf-8")
-    if verbose:
-        print(opening_line(trainer, module, data, run), flush=True)
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    if trainer.state.finished and not trainer.interrupted and trainer.is_global_zero:
-        finish(trainer, run, module, data)
+    return checkpoint
+
+
+@contextmanager
+def readable(checkpoint: Path | None) -> Iterator[None]:
+    """Say in a line why a checkpoint cannot be used."""
+    try:
+        yield
+    except (UnpicklingError, RuntimeError) as error:
+        if checkpoint is not None and "Error(s) in loading state_dict" in str(error):
+            raise ValueError(
+                f"{checkpoint} holds another network than these arguments describe: give the model and data "
+                f"arguments of its fit, which stand in {checkpoint.parent.parent / 'config.yaml'}"
+            ) from error
+        if checkpoint is not None and (isinstance(error, UnpicklingError) or "PytorchStreamReader" in str(error)):
+            raise ValueError(
+                f"{checkpoint} is damaged or no checkpoint of a fit: fit again with --overwrite"
+            ) from error
+        raise
 
 
 def opening_line(trainer: pl.Trainer, module: pl.LightningModule, data: Any, run: RunFolder) -> str:
@@ -161,8 +206,12 @@ def finish(trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, data
         module.load_state_dict(state)
     recorder = next(c for c in trainer.callbacks if isinstance(c, RunRecorder))  # type: ignore[attr-defined]
     record_figures(trainer, run)
+    figures = recorder.training_figures(trainer)
+    if chosen == run.best:  # the figures of the network that is kept
+        figures |= next(c for c in trainer.callbacks if isinstance(c, RunCheckpoint)).best_figures  # type: ignore[attr-defined]
     run.record(
         {
+            **{name: round(value, 6) for name, value in figures.items()},
             "seed": run_seed(),
             "wall_seconds": round(recorder.seconds(), 2),
             "images_seen": recorder.images_seen,

@@ -32,6 +32,7 @@ class RunFolder:
         self.summary = self.path / "summary.html"
         self.predictions = self.path / "predictions.parquet"
         self.metrics_file = self.path / "metrics.json"
+        self.replaced = self.path / ".replaced"
 
     def used(self) -> list[str]:
         """The names of a run's results that exist here. The traces of a fit that failed early do not count."""
@@ -40,8 +41,11 @@ class RunFolder:
     def claim(self, overwrite: bool = False, resume: bool = False) -> Path | None:
         """Make the folder ready for a fit; returns the checkpoint to go on from, if any.
 
+        What an earlier run left is kept aside until `settle`, so that a fit that fails at once costs nothing.
         Raises ValueError if another run's outputs are here and neither `overwrite` nor `resume` is given.
         """
+        if not self.used():
+            self.settle()  # the run that a fit killed at once was about to replace
         if resume and self.last.exists():
             return self.last
         used = self.used()
@@ -50,14 +54,23 @@ class RunFolder:
                 f"{self.path} already holds a run ({', '.join(used)}): choose another --trainer.default_root_dir, "
                 "or add --overwrite to replace it or --ckpt_path last to go on with it"
             )
-        for name in (*self.PRECIOUS, *self.OTHERS):
-            target = self.path / name
-            if target.is_dir():
-                shutil.rmtree(target)
-            else:
-                target.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
+        self._move(self.path, self.replaced)
         return None
+
+    def settle(self) -> None:
+        """Part with the run that was replaced; if the new one has left no result, put the old one back instead."""
+        if self.replaced.exists() and not self.used():
+            self._move(self.replaced, self.path)
+        shutil.rmtree(self.replaced, ignore_errors=True)
+
+    def _move(self, source: Path, target: Path) -> None:
+        """Move everything of a run, over what is there."""
+        for name in (*self.PRECIOUS, *self.OTHERS):
+            _remove(target / name)
+            if (source / name).exists():
+                target.mkdir(exist_ok=True)
+                (source / name).rename(target / name)
 
     def metrics(self) -> dict[str, Any]:
         """What metrics.json holds; empty without one."""
@@ -84,3 +97,10 @@ class RunFolder:
         if not path.exists():
             raise ValueError(f"{path}, named by {self.metrics_file}, is missing: fit again with --overwrite")
         return path
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

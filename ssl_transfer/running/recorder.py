@@ -6,6 +6,7 @@ import csv
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,20 @@ class RunCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self.every_minutes = every_minutes
         self.best_value: float | None = None
+        self.best_figures: dict[str, float] = {}
         self.written = time.monotonic()
+        self._loader_state: dict[str, int] | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.written = time.monotonic()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Gradients in the middle of their accumulation are not in a checkpoint, and the end of the epoch, with its
+        # validation, is still to come after the last batch: going on from either would not be the same run.
+        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
         due_by_step = self.every_n_steps is not None and (trainer.global_step % self.every_n_steps == 0)
         if due_by_step or time.monotonic() - self.written > 60 * self.every_minutes:
             self._save_last(trainer)
@@ -51,20 +60,41 @@ class RunCheckpoint(Checkpoint):
         sign = 1 if mode == "max" else -1
         if self.best_value is None or sign * value > sign * self.best_value:
             self.best_value = value
-            trainer.save_checkpoint(_folder(trainer).best)
+            self.best_figures = {k: v for k, v in split_figures(trainer).items() if k.startswith("val/")}
+            _save_whole(trainer, _folder(trainer).best)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save_last(trainer)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(_folder(trainer).last)
+        _save_whole(trainer, _folder(trainer).last)
         self.written = time.monotonic()
 
+    # The place in the epoch. Lightning keeps it too, but does not give it back to a loader that was made before the
+    # checkpoint was read, as it is wherever a schedule needs the number of steps.
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if trainer.train_dataloader is not None:
+            checkpoint["train_loader"] = trainer.train_dataloader.state_dict()
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._loader_state = checkpoint.get("train_loader")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._loader_state is not None and trainer.train_dataloader is not None:
+            trainer.train_dataloader.load_state_dict(self._loader_state)
+        self._loader_state = None
+
     def state_dict(self) -> dict[str, Any]:
-        return {"best_value": self.best_value}
+        return {"best_value": self.best_value, "best_figures": self.best_figures}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_value = state_dict["best_value"]
+        self.best_figures = state_dict["best_figures"]
 
 
 class RunRecorder(pl.Callback):
@@ -75,6 +105,8 @@ class RunRecorder(pl.Callback):
         self.seconds_before = 0.0
         self.started = time.monotonic()
         self.history: list[dict[str, float]] = []
+        self.sums: dict[str, torch.Tensor] = {}  # of the epoch's training figures over its images
+        self.count = 0
 
     def seconds(self) -> float:
         """Wall-clock seconds of fitting so far."""
@@ -89,25 +121,55 @@ class RunRecorder(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.images_seen += len(batch.index) * trainer.world_size
+        if not isinstance(outputs, Mapping):
+            return
+        count = outputs.get("count", len(batch.index))
+        self.count += count
+        for name, value in outputs.items():
+            if name != "count":
+                self.sums[name] = self.sums.get(name, 0) + count * value.detach().float()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.sums, self.count = {}, 0  # an epoch gone on with does not start, and keeps what it had
+
+    def training_figures(self, trainer: pl.Trainer) -> dict[str, float]:
+        """Means over the last epoch, of all its sittings and processes; Lightning forgets the earlier sittings."""
+        means = {f"train/{name}": total / max(1, self.count) for name, total in self.sums.items()}
+        return {name: float(trainer.strategy.reduce(mean, reduce_op="mean")) for name, mean in means.items()}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        figures = split_figures(trainer)
+        figures = {**split_figures(trainer), **self.training_figures(trainer)}
         self.history.append({"epoch": float(trainer.current_epoch + 1), "seconds": self.seconds(), **figures})
         if trainer.is_global_zero:
             _write_csv(_folder(trainer).logs / "metrics.csv", self.history)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"images_seen": self.images_seen, "seconds": self.seconds(), "history": self.history}
+        return {
+            "images_seen": self.images_seen,
+            "seconds": self.seconds(),
+            "history": self.history,
+            "sums": self.sums,
+            "count": self.count,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.images_seen = state_dict["images_seen"]
         self.seconds_before = state_dict["seconds"]
         self.history = state_dict["history"]
+        self.sums, self.count = state_dict["sums"], state_dict["count"]
 
 
 def split_figures(trainer: pl.Trainer) -> dict[str, float]:
     """The trainer's last logged figures whose names carry their split."""
     return {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+
+
+def _save_whole(trainer: pl.Trainer, path: Path) -> None:
+    """A checkpoint that appears whole or not at all, whenever the process dies."""
+    temporary = path.with_name(f".{path.name}.new")
+    trainer.save_checkpoint(temporary)
+    if trainer.is_global_zero:
+        temporary.replace(path)
 
 
 def peak_memory_bytes() -> int:

@@ -146,11 +146,12 @@ def test_ranges_are_checked_at_construction(arguments: dict[str, Any], words: st
         ImageDataModule("digits", **arguments)
 
 
-def test_no_training_images(tmp_path: Path) -> None:
+def test_a_source_without_training_images_can_be_embedded_but_not_fitted(tmp_path: Path) -> None:
     (tmp_path / "test").mkdir()
     scene().save(tmp_path / "test" / "a.png")
+    assert len(_ready(tmp_path).indices("all")) == 1
     with pytest.raises(ValueError, match=r"no training images \(train 0, val 0, test 1\)"):
-        _ready(tmp_path)
+        ImageDataModule(str(tmp_path)).setup("fit")
 
 
 def test_indices_before_setup_and_of_an_unknown_split(photos: Path) -> None:

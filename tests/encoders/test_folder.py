@@ -174,7 +174,7 @@ def test_the_golden_pair_stands_behind_the_checksums(copy: Path) -> None:
 def test_an_altered_normalisation_is_found(copy: Path) -> None:
     settings = json.loads((copy / "config.json").read_text())["pretrained_cfg"]
     edit(copy, pretrained_cfg=settings | {"mean": [0.2, 0.3, 0.7]})
-    refused(copy, "golden features")
+    refused(copy, "differ in mean")
 
 
 @pytest.mark.parametrize(
