@@ -21,7 +21,7 @@ from ssl_transfer.evaluation.features import Features, encode
 from ssl_transfer.evaluation.metrics import classification_metrics, wilson_interval
 from ssl_transfer.evaluation.probes import select_logistic, solve_logistic
 from ssl_transfer.optimisation import Optimisation
-from ssl_transfer.pretraining.base import run_seed
+from ssl_transfer.pretraining.base import keep_normalisation, restore_normalisation, run_seed
 
 
 class Classifier(pl.LightningModule):
@@ -77,12 +77,19 @@ class Classifier(pl.LightningModule):
         encoder = self.tuning.encoder(self.chosen_encoder[0], data.shape, data.mean, data.std)
         self.encoder = encoder.requires_grad_(self.tuning.trains_encoder)
         if not hasattr(self, "classes"):
-            self.classes: list[str] = list(data.classes)
+            self.classes: list[str] = list(classes)
         self.head = nn.Linear(self.encoder.feature_dim, len(self.classes))
         self.val_metrics = classification_metrics(len(self.classes), "val/")
         self.test_metrics = classification_metrics(len(self.classes), "test/")
         self.test_confusion = MulticlassConfusionMatrix(len(self.classes))
         self.train(self.training)
+
+    def _fitted_classes(self) -> list[str] | None:
+        """To predict, those of the checkpoint: the images need no labels, or may have others."""
+        if self.trainer.state.fn != "predict" or self.trainer.ckpt_path is None:
+            return None
+        classes: list[str] = torch.load(self.trainer.ckpt_path, map_location="cpu", weights_only=True)["classes"]
+        return classes
 
     def train(self, mode: bool = True) -> Classifier:
         super().train(mode)
@@ -227,6 +234,7 @@ class Classifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["classes"] = self.classes
+        keep_normalisation(self.encoder, checkpoint)
 
     def know_classes(self, checkpoint: Path) -> None:
         """Take the class names from a fitted checkpoint, so that images without labels can be predicted."""

@@ -99,10 +99,15 @@ def load_encoder(path: str | Path, trust: Sequence[str] = ()) -> Encoder:
     except (KeyError, TypeError, ValueError) as error:
         reason = f"config.json lacks {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"encoder folder {path} cannot be rebuilt: {reason}") from error
-    _load_state(encoder, _read(path / MODEL), path)
+    state = _read(path / MODEL)
+    normalisation = {name: encoder.get_buffer(name).clone() for name in ("mean", "std")}
+    _load_state(encoder, state, path)
     for name in (MODEL, GOLDEN):
         if config.get("sha256", {}).get(name) != _sha256(path / name):
             raise ValueError(f"encoder folder {path}: {name} has changed since it was written; copy it again")
+    for name, value in normalisation.items():
+        if not torch.equal(state[name], value):
+            raise ValueError(f"encoder folder {path}: config.json and {MODEL} differ in {name}; copy the folder again")
     _check_golden(encoder, _read(path / GOLDEN), path)
     return encoder.eval()
 
@@ -159,9 +164,6 @@ def _load_state(encoder: Encoder, state: dict[str, Tensor], path: Path) -> None:
     difference = _difference(encoder, state)
     if difference:
         raise ValueError(f"encoder folder {path}: in {MODEL} {difference}; copy the folder again")
-    for name in ("mean", "std"):
-        if not torch.equal(state[name], encoder.get_buffer(name)):
-            raise ValueError(f"encoder folder {path}: config.json and {MODEL} differ in {name}; copy the folder again")
     encoder.load_state_dict(state)
 
 
