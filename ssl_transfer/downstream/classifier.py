@@ -21,7 +21,7 @@ from ssl_transfer.evaluation.features import Features, encode
 from ssl_transfer.evaluation.metrics import classification_metrics, wilson_interval
 from ssl_transfer.evaluation.probes import select_logistic, solve_logistic
 from ssl_transfer.optimisation import Optimisation
-from ssl_transfer.pretraining.base import keep_normalisation, restore_normalisation, run_seed
+from ssl_transfer.pretraining.base import keep_normalisation, run_seed
 
 
 class Classifier(pl.LightningModule):
@@ -40,6 +40,7 @@ class Classifier(pl.LightningModule):
     """
 
     encoder: Encoder
+    classes: list[str]
 
     def __init__(
         self,
