@@ -19,14 +19,16 @@ from typing import Any
 import torch
 from common import RUNS, row, write
 
-from ssl_transfer import EncoderSpec, ImageDataModule, load_encoder
+from ssl_transfer import EncoderSpec, ImageDataModule, Views, load_encoder
 from ssl_transfer.evaluation.features import Features
 from ssl_transfer.evaluation.floors import encode_all, few_label_accuracies, floor_features
 from ssl_transfer.evaluation.probes import accuracy, knn_scores, select_logistic
 from ssl_transfer.running.folder import RunFolder
+from ssl_transfer.running.scratch import from_scratch_accuracy
 
 OBJECTIVES = ("simclr", "denoising", "autoencoder")
 BUDGET, DRAWS = 10, range(5)
+SPEC = EncoderSpec(pool=3)
 
 
 def main() -> None:
@@ -43,7 +45,7 @@ def main() -> None:
     }
     data = ImageDataModule("FashionMNIST", root=options.root)
     data.setup()
-    rows = floors(data)
+    rows = floors(data, options.root, options.quick)
     for name, finished in runs.items():
         rows += rows_of(name, [encode_all(load_encoder(run.encoder), data) for run in finished], data, "ours")
         rows.append(row(f"fashion_mnist/{name}/fit_seconds", seconds(finished), "ours", "s"))
@@ -74,12 +76,20 @@ def pretrain(name: str, seed: int, root: str, quick: bool) -> RunFolder:
     return run
 
 
-def floors(data: ImageDataModule) -> list[dict[str, Any]]:
-    """Raw pixels, PCA and the untrained network."""
+def floors(data: ImageDataModule, root: str, quick: bool) -> list[dict[str, Any]]:
+    """Raw pixels, PCA, the untrained network, and the network trained from scratch on the same few labels."""
     rows = []
-    for name, features in floor_features(data, EncoderSpec(pool=3)).items():
+    for name, features in floor_features(data, SPEC).items():
         rows += rows_of(name.lower().replace(" ", "_"), [features], data, "floor")
-    return rows
+    few = [from_scratch(root, draw, epochs=5 if quick else 100) for draw in DRAWS]
+    return [*rows, row("fashion_mnist/from_scratch/few_labels_accuracy", few, "floor")]
+
+
+def from_scratch(root: str, draw: int, epochs: int) -> float:
+    """Test accuracy after training on one draw of ten labels a class, with SimCLR's views as augmentation."""
+    few = ImageDataModule("FashionMNIST", root=root, label_budget=BUDGET, seed=draw)
+    few.setup()
+    return from_scratch_accuracy(few, SPEC, epochs=epochs, seed=draw, views=Views())
 
 
 def rows_of(name: str, seeds: list[Features], data: ImageDataModule, kind: str) -> list[dict[str, Any]]:

@@ -21,12 +21,10 @@ from ssl_transfer.data.corruptions import Corruption
 from ssl_transfer.data.module import ImageDataModule
 from ssl_transfer.data.randomness import KeyedRandom
 from ssl_transfer.data.views import Views
-from ssl_transfer.downstream import Classifier, Scratch
 from ssl_transfer.encoders import EncoderSpec, load_encoder
 from ssl_transfer.evaluation.features import Features
 from ssl_transfer.evaluation.floors import encode_all, few_label_accuracies, floor_features, mean_interval
 from ssl_transfer.evaluation.probes import accuracy, knn_scores
-from ssl_transfer.optimisation import Optimisation
 from ssl_transfer.pretraining import DenoisingAutoencoder, Objective, SimCLR
 from ssl_transfer.reporting.demo_page import write_demo_page
 from ssl_transfer.reporting.demo_results import Command, DemoResults
@@ -34,6 +32,7 @@ from ssl_transfer.reporting.results import ResultRow
 from ssl_transfer.reporting.scatter import Panel
 from ssl_transfer.running import fit as running
 from ssl_transfer.running.folder import RunFolder
+from ssl_transfer.running.scratch import from_scratch_accuracy
 from ssl_transfer.running.summary import read_curves
 
 BUDGET = 10
@@ -83,8 +82,7 @@ def demo(out: str = "demo", overwrite: bool = False, seed: int = 0, epochs: int 
     with _step(f"classify with {BUDGET} labels a class, {len(DRAWS)} draws of the labels"):
         accuracies = {name: few_label_accuracies(values, data, BUDGET, DRAWS) for name, values in features.items()}
     with _step("the same network from scratch on the same few labels"):
-        accuracies["From scratch"] = [_from_scratch(folder / "scratch", data, draw) for draw in DRAWS]
-    shutil.rmtree(folder / "scratch")
+        accuracies["From scratch"] = [_from_scratch(draw) for draw in DRAWS]
     rows = [_row(name, values, name in runs) for name, values in accuracies.items()]
     with _step("draw the page"):
         results = _results(data, objectives, runs, features, rows, seed, time.monotonic() - started)
@@ -95,7 +93,7 @@ def demo(out: str = "demo", overwrite: bool = False, seed: int = 0, epochs: int 
 
 
 def _claim(folder: Path, overwrite: bool) -> Path:
-    ours = [folder / name for name in ("index.html", "simclr", "denoisingautoencoder", "scratch")]
+    ours = [folder / name for name in ("index.html", "simclr", "denoisingautoencoder")]
     if any(path.exists() for path in ours) and not overwrite:
         raise ValueError(f"{folder} already holds a demo: choose another --out, or add --overwrite true to replace it")
     for path in ours:
@@ -115,17 +113,11 @@ def _step(what: str) -> Iterator[None]:
     print(f"{time.monotonic() - started:.1f} s", flush=True)
 
 
-def _from_scratch(directory: Path, data: ImageDataModule, draw: int) -> float:
+def _from_scratch(draw: int) -> float:
     """Test accuracy of the network trained on one draw of labels alone, with the same views as augmentation."""
     few = ImageDataModule("digits", batch_size=128, label_budget=BUDGET, seed=draw)
     few.setup()
-    module = Classifier(SPEC, tuning=Scratch(), views=VIEWS, optimisation=Optimisation(lr=3e-3))
-    module.selects_by = None  # the validation labels are beyond the budget
-    options: dict[str, Any] = {"max_epochs": 100, "limit_val_batches": 0, "enable_progress_bar": False}
-    running.fit(module, few, directory, seed=draw, overwrite=True, verbose=False, **options)
-    rows = data.indices("test")
-    scores = torch.cat([module(batch.images) for batch in data.loader("test")]).detach()
-    return accuracy(scores, torch.from_numpy(data.table.targets[rows]))
+    return from_scratch_accuracy(few, SPEC, epochs=100, seed=draw, views=VIEWS)
 
 
 def _row(name: str, values: list[float], pretrained: bool) -> ResultRow:

@@ -67,6 +67,11 @@ class Views:
             value = getattr(self, name)
             if value is not None and not 0 < value[0] <= value[1]:
                 raise ValueError(f"views.{name} must be (low, high) with 0 < low <= high, not {value}")
+        for name in ("translate", "rotate", "brightness", "contrast", "saturation", "hue"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"views.{name} must be 0 or more, not {getattr(self, name)}")
+        if self.hue > 0.5:
+            raise ValueError(f"views.hue is a share of a turn either way and must not exceed 0.5, not {self.hue}")
         for name in ("crop_scale", "erase_scale"):
             value = getattr(self, name)
             if value is not None and value[1] > 1:

@@ -21,7 +21,7 @@ from ssl_transfer.evaluation.features import Features, encode
 from ssl_transfer.evaluation.metrics import classification_metrics, wilson_interval
 from ssl_transfer.evaluation.probes import select_logistic, solve_logistic
 from ssl_transfer.optimisation import Optimisation
-from ssl_transfer.pretraining.base import keep_normalisation, run_seed
+from ssl_transfer.pretraining.base import run_seed
 
 
 class Classifier(pl.LightningModule):
@@ -60,7 +60,7 @@ class Classifier(pl.LightningModule):
         self.label_smoothing = label_smoothing
         self.solves = isinstance(self.tuning, Frozen) and self.tuning.solve
         self.automatic_optimization = not self.solves
-        self.selects_by = None if self.solves else ("val/accuracy", "max")
+        self.selects_by: tuple[str, str] | None = None if self.solves else ("val/accuracy", "max")
         self.cached: dict[str, Features] = {}
 
     # building
@@ -74,23 +74,21 @@ class Classifier(pl.LightningModule):
                 f"data.source {data.source} has no class labels and a Classifier needs them: "
                 "use class folders, a manifest with a column 'label', or a labelled data set"
             )
+        if data.table.targets.ndim != 1 and not hasattr(self, "classes"):
+            raise ValueError(
+                f"data.source {data.source} has several labels an image and a Classifier takes one: "
+                "give a column 'label' of single values"
+            )
         torch.manual_seed(run_seed())
         encoder = self.tuning.encoder(self.chosen_encoder[0], data.shape, data.mean, data.std)
         self.encoder = encoder.requires_grad_(self.tuning.trains_encoder)
         if not hasattr(self, "classes"):
-            self.classes: list[str] = list(classes)
+            self.classes = list(data.classes)
         self.head = nn.Linear(self.encoder.feature_dim, len(self.classes))
         self.val_metrics = classification_metrics(len(self.classes), "val/")
         self.test_metrics = classification_metrics(len(self.classes), "test/")
         self.test_confusion = MulticlassConfusionMatrix(len(self.classes))
         self.train(self.training)
-
-    def _fitted_classes(self) -> list[str] | None:
-        """To predict, those of the checkpoint: the images need no labels, or may have others."""
-        if self.trainer.state.fn != "predict" or self.trainer.ckpt_path is None:
-            return None
-        classes: list[str] = torch.load(self.trainer.ckpt_path, map_location="cpu", weights_only=True)["classes"]
-        return classes
 
     def train(self, mode: bool = True) -> Classifier:
         super().train(mode)
@@ -111,9 +109,11 @@ class Classifier(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         self._check_labels()
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data.label_budget is not None:
+            self.selects_by = None  # a budget counts validation labels too
         if self.tuning.trains_encoder:
             return
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
         for split in ("train", "val"):
             if len(data.indices(split)):
                 self.cached[split] = encode(self.encoder, data.loader(split), self.device)
@@ -157,7 +157,7 @@ class Classifier(pl.LightningModule):
         assert isinstance(tuning, Frozen)
         train = self.cached["train"].labelled()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        within_budget = data.label_budget is None and "val" in self.cached  # a budget counts validation labels too
+        within_budget = data.label_budget is None and "val" in self.cached
         held_out = self.cached["val"].labelled() if within_budget else None
         pair = (train.features, train.targets)
         if tuning.l2 is not None:
@@ -235,11 +235,13 @@ class Classifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["classes"] = self.classes
-        keep_normalisation(self.encoder, checkpoint)
 
     def know_classes(self, checkpoint: Path) -> None:
         """Take the class names from a fitted checkpoint, so that images without labels can be predicted."""
-        self.classes = list(torch.load(checkpoint, map_location="cpu", weights_only=True)["classes"])
+        classes = torch.load(checkpoint, map_location="cpu", weights_only=True).get("classes")
+        if classes is None:
+            raise ValueError(f"{checkpoint} was not written by the fit of a Classifier: give the folder of one")
+        self.classes = list(classes)
 
     def on_test_start(self) -> None:
         self._check_classes()

@@ -110,6 +110,9 @@ def load_model(path: str | Path, trust: Sequence[str] = ()) -> FittedClassifier:
     if not _is_model_folder(path):
         raise ValueError(f"{path} is no model folder: give the DIR/model of a finished downstream fit")
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    for key in ("classes", "data"):
+        if key not in config:
+            raise ValueError(f"model folder {path} is damaged (config.json lacks {key!r}): copy it again")
     encoder = load_encoder(path / "encoder", trust=trust)
     head = nn.Linear(encoder.feature_dim, len(config["classes"]))
     try:

@@ -58,29 +58,29 @@ def solve_logistic(
     Minimises mean cross-entropy + l2/2 · ‖W‖² over features scaled to unit variance, and returns the head for
     unscaled features. features `(N, D)`, targets `(N,)`; `start` warms a path over l2.
     """
-    mean, scale = _standardisation(features)
-    x = (features - mean) / scale
-    weight = torch.zeros(classes, x.shape[1], device=x.device)
-    bias = torch.zeros(classes, device=x.device)
-    if start is not None:
-        weight, bias = start.weight * scale, start.bias + start.weight @ mean
-    weight.requires_grad_(True)
-    bias.requires_grad_(True)
-    solver = torch.optim.LBFGS(
-        [weight, bias], max_iter=steps, tolerance_grad=1e-5, history_size=10, line_search_fn="strong_wolfe"
-    )
+    with torch.inference_mode(False), torch.enable_grad():  # the caller may hold tensors of inference mode
+        features, targets = features.clone(), targets.clone()
+        mean, scale = _standardisation(features)
+        x = (features - mean) / scale
+        weight = torch.zeros(classes, x.shape[1], device=x.device)
+        bias = torch.zeros(classes, device=x.device)
+        if start is not None:
+            weight, bias = start.weight * scale, start.bias + start.weight @ mean
+        weight.requires_grad_(True)
+        bias.requires_grad_(True)
+        solver = torch.optim.LBFGS(
+            [weight, bias], max_iter=steps, tolerance_grad=1e-5, history_size=10, line_search_fn="strong_wolfe"
+        )
 
-    def loss() -> Tensor:
-        solver.zero_grad()
-        value = F.cross_entropy(x @ weight.T + bias, targets) + 0.5 * l2 * (weight**2).sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+        def loss() -> Tensor:
+            solver.zero_grad()
+            value = F.cross_entropy(x @ weight.T + bias, targets) + 0.5 * l2 * (weight**2).sum()
+            value.backward()  # type: ignore[no-untyped-call]
+            return value
 
-    with torch.inference_mode(False), torch.enable_grad():
-        x, targets = x.clone(), targets.clone()
         solver.step(loss)  # type: ignore[no-untyped-call]
-    weight = weight.detach() / scale
-    return LinearHead(weight, bias.detach() - weight @ mean)
+        weight = weight.detach() / scale
+        return LinearHead(weight, bias.detach() - weight @ mean)
 
 
 def solve_ridge(features: Tensor, targets: Tensor, classes: int, l2: float = 1e-3) -> LinearHead:

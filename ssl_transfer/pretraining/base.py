@@ -20,17 +20,6 @@ def run_seed() -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
-def keep_normalisation(encoder: Encoder, checkpoint: dict[str, Any]) -> None:
-    """Put the encoder's mean and std, which are no part of its state, into a checkpoint."""
-    checkpoint["normalisation"] = {"mean": encoder.mean.cpu().clone(), "std": encoder.std.cpu().clone()}
-
-
-def restore_normalisation(encoder: Encoder, checkpoint: dict[str, Any]) -> None:
-    """The mean and std of the images it was fitted on, not of those that it is now to see."""
-    encoder.mean.copy_(checkpoint["normalisation"]["mean"])
-    encoder.std.copy_(checkpoint["normalisation"]["std"])
-
-
 class Objective(pl.LightningModule):
     """Base of the pretraining objectives. A subclass gives `build_heads` and `loss`, and often a default `encoder`.
 
@@ -82,13 +71,8 @@ class Objective(pl.LightningModule):
         self._evaluate("test", batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        return {"index": batch.index, "features": self.encoder(batch.images).float()}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        keep_normalisation(self.encoder, checkpoint)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        restore_normalisation(self.encoder, checkpoint)
+        with torch.autocast(batch.images.device.type, enabled=False):
+            return {"index": batch.index, "features": self.encoder(batch.images).float()}
 
     def configure_optimizers(self) -> Any:
         modules = [m for m in self.children() if any(p.requires_grad for p in m.parameters())]

@@ -25,7 +25,9 @@ class OnlineKNN(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(pl_module, Objective) or not data.num_classes or not trainer.is_global_zero:
+        if not isinstance(pl_module, Objective) or not trainer.is_global_zero:
+            return
+        if not data.num_classes or data.table.targets.ndim != 1:  # no classes, or several an image
             return
         bank = encode(pl_module.encoder, data.loader("train", limit=self.bank), pl_module.device).labelled()
         queries = encode(pl_module.encoder, data.loader("val", limit=self.queries), pl_module.device).labelled()

@@ -94,7 +94,8 @@ def predict(module: pl.LightningModule, data: pl.LightningDataModule, directory:
 def ready(module: pl.LightningModule, checkpoint: Path) -> Path:
     """Tell a module what it must know of its checkpoint before it is built; returns the checkpoint."""
     if isinstance(module, Classifier):
-        module.know_classes(checkpoint)
+        with readable(checkpoint):
+            module.know_classes(checkpoint)
     return checkpoint
 
 

@@ -1,0 +1,101 @@
+"""SimCLR: its loss against the paper's double sum and closed forms; views, labels, and learning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssl_transfer.data.batch import Batch
+from ssl_transfer.data.views import Views
+from ssl_transfer.encoders import EncoderSpec
+from ssl_transfer.optimisation import Optimisation
+from ssl_transfer.pretraining import Objective, SimCLR
+
+Build = Callable[[Objective], SimCLR]
+SMALL = EncoderSpec(arguments={"widths": [8, 16], "strides": [1, 2]}, pool=2)
+
+
+def nt_xent(z0: Tensor, z1: Tensor, temperature: float) -> float:
+    """Equation 1 of Chen et al. 2020, term by term, in double precision."""
+    z = torch.cat([z0, z1]).double()
+    count = len(z0)
+
+    def similarity(i: int, j: int) -> float:
+        return float(z[i] @ z[j] / (z[i].norm() * z[j].norm())) / temperature
+
+    total = 0.0
+    for i in range(2 * count):
+        positive = i + count if i < count else i - count
+        rest = sum(math.exp(similarity(i, k)) for k in range(2 * count) if k != i)
+        total -= math.log(math.exp(similarity(i, positive)) / rest)
+    return total / (2 * count)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_the_loss_is_the_paper_s_double_sum(batch: Batch, built: Build, temperature: float) -> None:
+    module = built(SimCLR(SMALL, temperature=temperature, hidden_dim=16, output_dim=8))
+    module.train()
+    loss, figures = module.loss(batch, epoch=0)
+    views = torch.cat(module.two_views(batch, epoch=0))
+    z0, z1 = module.projector(module.encoder(views)).detach().chunk(2)
+    assert loss.item() == pytest.approx(nt_xent(z0, z1, temperature), abs=1e-4)
+    assert figures == {}
+    loss.backward()
+    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.encoder.parameters())
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.0])
+def test_closed_forms(built: Build, temperature: float) -> None:
+    """All embeddings equal: log(2B − 1). Each pair equal and orthogonal to the rest: log(1 + (2B − 2) e^(−1/t))."""
+    criterion = built(SimCLR(SMALL, temperature=temperature)).criterion
+    same = torch.ones(8, 4)
+    assert float(criterion(same, same)) == pytest.approx(math.log(15), abs=1e-5)
+    pairs = torch.eye(8)
+    expected = math.log(1 + 14 * math.exp(-1 / temperature))
+    assert float(criterion(pairs, pairs)) == pytest.approx(expected, abs=1e-5)
+    assert float(criterion(pairs, 3 * pairs)) == pytest.approx(expected, abs=1e-5)  # length does not matter
+
+
+def test_without_projector_and_changes_the_views_of_an_image_agree(batch: Batch, built: Build) -> None:
+    """Views that are the images themselves, read by their pixels: the loss follows from the images alone."""
+    nothing = Views(crop_scale=(1, 1), crop_ratio=(1, 1), horizontal_flip=0, jitter=0, grey=0, blur=0)
+    module = built(SimCLR(SMALL, views=nothing, temperature=0.5))
+    module.projector = nn.Identity()  # type: ignore[assignment]
+    module.encoder = nn.Flatten()  # type: ignore[assignment]
+    pixels = batch.images.flatten(1) / 255
+    assert module.loss(batch, 0)[0].item() == pytest.approx(nt_xent(pixels, pixels, 0.5), abs=1e-4)
+
+
+def test_labels_are_never_read(batch: Batch, built: Build) -> None:
+    module = built(SimCLR(SMALL)).eval()
+    first = module.loss(batch, 1)[0]
+    for targets in (torch.full((8,), -1), torch.zeros(8), None):
+        assert torch.equal(first, module.loss(batch._replace(targets=targets), 1)[0])  # type: ignore[arg-type]
+
+
+def test_views_differ_from_each_other_and_by_epoch(batch: Batch, built: Build) -> None:
+    module = built(SimCLR(SMALL))
+    first, second = module.two_views(batch, epoch=0)
+    assert first.shape == second.shape == batch.images.shape and not torch.equal(first, second)
+    again, later = module.two_views(batch, epoch=0)[0], module.two_views(batch, epoch=1)[0]
+    assert torch.equal(first, again) and not torch.equal(first, later)
+
+
+def test_the_projector_s_widths(built: Build) -> None:
+    module = built(SimCLR(SMALL, hidden_dim=24, output_dim=6))
+    assert module.projector(torch.randn(4, module.encoder.feature_dim)).shape == (4, 6)
+    assert module.projector[0].out_features == 24 and module.encoder.feature_dim == 16 * 4
+
+
+def test_bad_temperature() -> None:
+    with pytest.raises(ValueError, match=r"model\.temperature must be above 0, not 0"):
+        SimCLR(temperature=0)
+
+
+def test_learning(gain: Callable[..., float], spec: EncoderSpec) -> None:
+    views = Views(crop_scale=(0.5, 1.0), horizontal_flip=0.0, rotate=15.0, translate=0.1)
+    assert gain(SimCLR(spec, views=views, optimisation=Optimisation(lr=5e-3)), 25, spec) > 0.035
