@@ -11,6 +11,14 @@ import torch
 from torch import nn
 
 
+def total_steps(trainer: Any) -> int:
+    """The steps of a whole fit. Raises ValueError where the trainer was given no end that a schedule can know."""
+    total = trainer.estimated_stepping_batches
+    if not math.isfinite(total) or total < 0:
+        raise ValueError("a fit needs an end that the schedule can know: give trainer.max_epochs or trainer.max_steps")
+    return int(total)
+
+
 @dataclass
 class Optimisation:
     """How weights are updated.

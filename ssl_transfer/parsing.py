@@ -51,7 +51,7 @@ def call(function: Callable[..., int], arguments: Sequence[str], program: str) -
     parser.add_argument("--config", action=ActionConfigFile, help="read arguments from a YAML file")
     parser.add_function_arguments(function, as_positional=True)
     with in_plain_words(parser):
-        parsed = parser.instantiate_classes(parser.parse_args(list(arguments)))
+        parsed = parser.instantiate(parser.parse_args(list(arguments)))
     values = parsed.as_dict()
     values.pop("config", None)
     return int(function(**values) or 0)

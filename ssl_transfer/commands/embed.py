@@ -20,7 +20,7 @@ def embed(
     out: str = "features.parquet",
     root: str | None = None,
     size: int | None = None,
-    resize: str = "crop",
+    resize: str | None = None,
     pattern: str = "*",
     on_bad_image: str = "refuse",
     batch_size: int = 512,
@@ -36,7 +36,7 @@ def embed(
         out: the Parquet file to write.
         root: where torchvision data sets lie.
         size: side in pixels; by default the one the encoder was trained on.
-        resize: crop, pad or stretch.
+        resize: crop, pad or stretch; by default as the encoder was trained.
         pattern: which files of a folder, such as "*.jpg".
         on_bad_image: refuse, or skip and say which.
         batch_size: images at a time.
@@ -44,15 +44,19 @@ def embed(
     """
     from ssl_transfer.data.module import ImageDataModule
     from ssl_transfer.encoders import load_encoder
+    from ssl_transfer.encoders.config import read_config
 
     network = load_encoder(encoder)
+    trained_on = read_config(Path(encoder).expanduser())["data"]
+    square = network.shape[-1] if network.shape[-1] == network.shape[-2] else None
     where = torch.device(_best_device() if device == "auto" else device)
     data = ImageDataModule(
         source=source,
         root=root,
-        size=size or network.shape[-1],
+        size=size or square,
         channels=network.shape[0],
-        resize=resize,  # type: ignore[arg-type]
+        resize=resize or trained_on.get("resize", "crop"),  # type: ignore[arg-type]
+        value_range=trained_on.get("value_range"),
         pattern=pattern,
         on_bad_image=on_bad_image,  # type: ignore[arg-type]
         batch_size=batch_size,

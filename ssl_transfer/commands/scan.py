@@ -119,7 +119,8 @@ def _label(records: Records, row: int) -> str:
         assert records.classes is not None
         return "" if np.isnan(target).any() else json.dumps([records.classes[k] for k in np.flatnonzero(target)])
     if records.classes is None:
-        return "" if np.isnan(target) or target == -1 else repr(float(target))
+        unlabelled = records.targets.dtype.kind == "i" or np.isnan(target)
+        return "" if unlabelled else repr(float(target))
     return "" if target < 0 else records.classes[target]
 
 

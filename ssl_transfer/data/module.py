@@ -40,7 +40,9 @@ class ImageDataModule(pl.LightningDataModule):
         seed: of the splits and the label budget.
         memory_budget: GiB that the decoded images may take in memory; larger stores are memory-mapped files.
         cache_dir: where those files lie; SSL_TRANSFER_CACHE or ~/.cache/ssl_transfer by default.
-        max_pixels: images above are rejected unread (decompression bombs).
+        max_pixels: images above are rejected unread (decompression bombs); at most 89,478,485.
+        value_range: the (low, high) of 16-bit images that become 0 and 255; measured on train by default. To predict
+            other images, give the range that the model was fitted with (`data.value_range` of its config.json).
 
     After `setup()`: `shape` (C, H, W); `classes` and `num_classes`; `mean` and `std` per channel over train, of values
     in [0, 1]; `fingerprint`; `table`, one row an image of the store; `rejected` [(path, reason)];
@@ -79,6 +81,7 @@ class ImageDataModule(pl.LightningDataModule):
         memory_budget: float = 4.0,
         cache_dir: str | None = None,
         max_pixels: int = MAX_PIXELS,
+        value_range: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.source, self.root, self.pattern = source, root, pattern
@@ -90,6 +93,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.seed = seed
         self.memory_budget, self.cache_dir = memory_budget, cache_dir
         self.max_pixels = max_pixels
+        self.value_range = value_range
         self._check()
         self._store: Store | None = None
         self._indices: dict[str, np.ndarray] = {}
@@ -103,6 +107,8 @@ class ImageDataModule(pl.LightningDataModule):
         for name in ("val_fraction", "test_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"data.{name} must lie in [0, 1), not {getattr(self, name)}")
+        if self.max_pixels > MAX_PIXELS:
+            raise ValueError(f"data.max_pixels must not exceed {MAX_PIXELS}, Pillow's own limit, not {self.max_pixels}")
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError("data.val_fraction + data.test_fraction must leave something to train on (below 1)")
         if self.memory_budget < 0:
@@ -130,6 +136,7 @@ class ImageDataModule(pl.LightningDataModule):
             raise ValueError(f"data.source: no image of {self.source} can be read: {self._rejected_list()}")
         table = source.records.select(rows)
         self.duplicates_across_splits = self._count_duplicates(table)
+        self.stated_splits = [split for split in ("val", "test") if (table.splits == split).any()]
         table.splits = assign_splits(table, self.val_fraction, self.test_fraction, self.seed)
         store = self._decode(source, contents, rows, table)
         self._reject(table, store.rejected)
@@ -141,8 +148,7 @@ class ImageDataModule(pl.LightningDataModule):
         headers = [header for header in contents.headers if header is not None]
         self.shape = choose_shape(headers, table.paths.tolist(), self.size, self.channels)
         deep = np.array([header.bits == 16 for header in headers])
-        self.value_range = None
-        if deep.any():
+        if deep.any() and self.value_range is None:
             in_train = deep & (table.splits == "train")
             measured = rows[in_train if in_train.any() else deep]
             self.value_range = measure_range(source, measured.tolist(), self.max_pixels)

@@ -20,7 +20,8 @@ def scale_to_uint8(image: np.ndarray, value_range: tuple[int, int] | None) -> np
     """
     if image.dtype == np.uint8:
         return image
-    assert value_range is not None
+    if value_range is None:
+        raise ValueError("a 16-bit image needs a value_range (low, high), and this data or model has 8-bit images")
     low, high = value_range
     scaled = (image.astype(np.float32) - low) * (255 / max(1, high - low))
     rounded: np.ndarray = np.rint(scaled.clip(0, 255)).astype(np.uint8)

@@ -68,6 +68,7 @@ def draw_label_budget(records: Records, rows: np.ndarray, budget: int, seed: int
     """
     if records.classes is None or records.targets.ndim != 1:
         raise ValueError(f"data.label_budget={budget} needs one class label an image, and the source has none")
+    rows = rows[records.targets[rows] >= 0]
     _, first = np.unique(records.hashes[rows], return_index=True)
     rows = rows[np.sort(first)]  # duplicates count once
     rows = rows[np.argsort(hash_order(records.hashes[rows], seed, "labels"), kind="stable")]

@@ -94,11 +94,12 @@ class Views:
     def __call__(self, images: Tensor, rng: KeyedRandom) -> Tensor:
         """One view of each image: `(B, C, H, W)` uint8 (or float in [0, 1]) to float in [0, 1], same shape."""
         views = self.resolve(images.shape[-1], images.shape[1])
-        x = to_float(images)
-        boxes = views._boxes(rng, height=x.shape[-2], width=x.shape[-1])
-        x = views._geometry(x, boxes, rng)
-        x = views._colour(x, rng)
-        return views._erase(x.clamp_(0, 1), rng)
+        with torch.autocast(images.device.type, enabled=False):  # bfloat16 grids would be off by whole pixels
+            x = to_float(images).float()
+            boxes = views._boxes(rng, height=x.shape[-2], width=x.shape[-1])
+            x = views._geometry(x, boxes, rng)
+            x = views._colour(x, rng)
+            return views._erase(x.clamp_(0, 1), rng)
 
     def _boxes(self, rng: KeyedRandom, height: int, width: int) -> Tensor:
         """Crop centre and signed extent in pixels, `(B, 4)`: y, x, height, width; a negative width is a flip."""

@@ -20,7 +20,7 @@ from ssl_transfer.encoders import Encoder, EncoderSpec
 from ssl_transfer.evaluation.features import Features, encode
 from ssl_transfer.evaluation.metrics import classification_metrics, wilson_interval
 from ssl_transfer.evaluation.probes import select_logistic, solve_logistic
-from ssl_transfer.optimisation import Optimisation
+from ssl_transfer.optimisation import Optimisation, total_steps
 from ssl_transfer.pretraining.base import run_seed
 
 
@@ -79,6 +79,10 @@ class Classifier(pl.LightningModule):
                 f"data.source {data.source} has several labels an image and a Classifier takes one: "
                 "give a column 'label' of single values"
             )
+        if not hasattr(self, "classes") and data.num_classes < 2:
+            raise ValueError(
+                f"data.source {data.source} has one class only, {data.classes[0]!r}: a Classifier needs at least two"
+            )
         torch.manual_seed(run_seed())
         encoder = self.tuning.encoder(self.chosen_encoder[0], data.shape, data.mean, data.std)
         self.encoder = encoder.requires_grad_(self.tuning.trains_encoder)
@@ -100,7 +104,7 @@ class Classifier(pl.LightningModule):
         if self.solves:
             return None
         modules: list[nn.Module] = [self.head]
-        total = int(self.trainer.estimated_stepping_batches)
+        total = total_steps(self.trainer)
         if not self.tuning.trains_encoder:
             return self.optimisation.configure(modules, total)
         return self.optimisation.configure([self.head, self.encoder], total, lr_factors=[1.0, self.tuning.encoder_lr])
@@ -173,7 +177,7 @@ class Classifier(pl.LightningModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         targets = np.asarray(data.table.targets)
         seen = set(targets[data.indices("train")].tolist())
-        for split in ("val", "test"):
+        for split in data.stated_splits:  # one that we drew may hold a rare class alone
             for target in sorted(set(targets[data.indices(split)].tolist()) - seen - {-1}):
                 raise ValueError(
                     f"data.source {data.source}: class {data.classes[target]!r} occurs in the {split} split but no "

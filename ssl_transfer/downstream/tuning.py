@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 from torch import nn
 
 from ssl_transfer.encoders import Encoder, EncoderSpec, build_encoder, load_encoder
-from ssl_transfer.encoders.folder import is_encoder_folder
+from ssl_transfer.encoders.build import is_folder_name
+from ssl_transfer.encoders.config import rebuild_spec
 
 
 class Tuning:
@@ -74,11 +72,8 @@ class Scratch(Tuning):
         mean: list[float],
         std: list[float],
     ) -> Encoder:
-        spec: Any = chosen
-        if isinstance(chosen, str) and is_encoder_folder(chosen):
-            spec = load_encoder(chosen).spec
-        if isinstance(spec, EncoderSpec):
-            spec = replace(spec, weights=None)
-        if isinstance(spec, nn.Module):
+        if isinstance(chosen, nn.Module):
             raise ValueError("tuning Scratch needs an EncoderSpec, a network name or an encoder folder, not a module")
-        return build_encoder(spec, shape, mean, std)
+        if isinstance(chosen, str):
+            chosen = load_encoder(chosen).spec if is_folder_name(chosen) else EncoderSpec(chosen)
+        return build_encoder(rebuild_spec(chosen), shape, mean, std)

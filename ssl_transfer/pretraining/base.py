@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ssl_transfer.data.batch import Batch
 from ssl_transfer.data.randomness import KeyedRandom, mix_integers
 from ssl_transfer.encoders import Encoder, EncoderSpec, build_encoder
-from ssl_transfer.optimisation import Optimisation
+from ssl_transfer.optimisation import Optimisation, total_steps
 
 
 def run_seed() -> int:
@@ -47,6 +47,11 @@ class Objective(pl.LightningModule):
         if hasattr(self, "encoder"):
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data.label_budget is not None and self.trainer.state.fn == "fit":
+            raise ValueError(
+                f"data.label_budget={data.label_budget} would choose the images to pretrain on by their labels: "
+                "leave it out, and give it to the classifier"
+            )
         torch.manual_seed(run_seed())
         self.encoder = build_encoder(self.chosen_encoder[0], data.shape, data.mean, data.std)
         self.build_heads()
@@ -76,7 +81,7 @@ class Objective(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         modules = [m for m in self.children() if any(p.requires_grad for p in m.parameters())]
-        return self.optimisation.configure(modules, int(self.trainer.estimated_stepping_batches))
+        return self.optimisation.configure(modules, total_steps(self.trainer))
 
     def _evaluate(self, split: str, batch: Batch) -> None:
         """The loss under the views or corruptions of epoch 0, so that epochs are compared on equal terms."""

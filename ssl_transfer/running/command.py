@@ -11,7 +11,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 import ssl_transfer.downstream
-import ssl_transfer.pretraining  # noqa: F401  importing registers the short names
+import ssl_transfer.pretraining
 from ssl_transfer.data.module import ImageDataModule
 from ssl_transfer.parsing import OneLineErrors, in_plain_words
 from ssl_transfer.running import fit as running
@@ -87,7 +87,11 @@ class TrainingCommand(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         options = dict(self._get(self.config_init, "trainer", default={}))
         given = self.config[str(self.subcommand)]["trainer"]
-        defaults = {**running.trainer_defaults(), **running.default_max_epochs(self.model)}
+        bounded = given["max_steps"] != -1 or given["max_time"] is not None
+        defaults = {**running.trainer_defaults(), **({} if bounded else running.default_max_epochs(self.model))}
+        pretrains = self.subcommand == "fit" and isinstance(self.model, ssl_transfer.pretraining.Objective)
+        if not pretrains and options.get("devices") in (None, "auto"):
+            options["devices"] = 1  # only pretraining spreads over devices
         for name, value in defaults.items():
             if given[name] is None:
                 options[name] = value
@@ -101,7 +105,7 @@ class TrainingCommand(LightningCLI):
 
     def instantiate_classes(self) -> None:
         with in_plain_words(self.parser):
-            self.config_init = self.parser.instantiate_classes(self.config)
+            self.config_init = self.parser.instantiate(self.config)
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
         self.trainer = self.instantiate_trainer()
@@ -116,7 +120,8 @@ class TrainingCommand(LightningCLI):
             print(f"wrote {running.write_predictions(run, self.model, self.datamodule, outputs or [])}")
         else:
             self._evaluate(run, config, verbose=False)
-            running.report_figures(self.trainer, run, self.model)
+            of_the_run = config.get("ckpt_path") is None
+            running.report_figures(self.trainer, run, self.model, record=of_the_run)
 
     def _fit(self, config: Namespace) -> None:
         asked = config.get("ckpt_path")
@@ -137,7 +142,8 @@ class TrainingCommand(LightningCLI):
     def _config_text(self) -> str:
         parser = self._parser(self.subcommand)
         kept = self.config[str(self.subcommand)].clone()
-        kept.pop("config", None)
+        for name in ("config", "overwrite", "ckpt_path"):  # what was meant for this fit alone
+            kept.pop(name, None)
         encoder = kept.get("model.init_args.encoder")
         if isinstance(encoder, str) and Path(encoder).exists():
             kept["model.init_args.encoder"] = str(Path(encoder).absolute())  # valid from any working directory

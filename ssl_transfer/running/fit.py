@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -25,6 +25,8 @@ from ssl_transfer.running.predictions import write_predictions
 from ssl_transfer.running.progress import ImagesProgressBar
 from ssl_transfer.running.recorder import RunCheckpoint, RunRecorder, peak_memory_bytes, split_figures
 from ssl_transfer.running.summary import write_run_summary
+
+C = TypeVar("C", bound=pl.Callback)
 
 
 @calm
@@ -57,8 +59,11 @@ def fit(
     """
     pl.seed_everything(seed, verbose=False)
     run = RunFolder(directory)
-    defaults = default_max_epochs(module)
-    options = {**trainer_defaults(), **defaults, "enable_model_summary": False, **trainer_options}
+    bounded = "max_steps" in trainer_options or "max_time" in trainer_options
+    defaults = {} if bounded else default_max_epochs(module)
+    if not isinstance(module, Objective):
+        defaults |= {"devices": 1}  # only pretraining spreads over devices
+    options: dict[str, Any] = {**trainer_defaults(), **defaults, "enable_model_summary": False, **trainer_options}
     bar = options.get("enable_progress_bar", True)
     callbacks = [*run_callbacks(checkpoint, bar), *options.pop("callbacks", [])]
     trainer = pl.Trainer(default_root_dir=run.path, callbacks=callbacks, logger=logger(run), **options)
@@ -100,7 +105,7 @@ def ready(module: pl.LightningModule, checkpoint: Path) -> Path:
 
 
 def _bare_trainer(run: RunFolder) -> pl.Trainer:
-    options = {**trainer_defaults(), "enable_model_summary": False}
+    options = {**trainer_defaults(), "enable_model_summary": False, "devices": 1}
     return pl.Trainer(default_root_dir=run.path, callbacks=run_callbacks(), logger=False, **options)
 
 
@@ -144,21 +149,48 @@ def fit_with(
 ) -> None:
     """Fit with a trainer whose callbacks are `run_callbacks()`, and write the run."""
     run = RunFolder(trainer.default_root_dir)
+    _check_fresh(trainer, module, resume)
     data.prepare_data()
     data.setup("fit")  # before the folder is claimed: a source that cannot be read must not cost an old run
     checkpoint = claim(trainer, run, overwrite, resume)
     try:
         if trainer.is_global_zero:
-            run.config.write_text(_yaml(config), encoding="utf-8")
+            run.write_config(_yaml(config))
         if verbose:
             print(opening_line(trainer, module, data, run), flush=True)
         with readable(checkpoint):
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        if trainer.state.finished and not trainer.interrupted and trainer.is_global_zero:
-            finish(trainer, run, module, data)
+        if trainer.state.finished and not trainer.interrupted:
+            figures = _callback(trainer, RunRecorder).training_figures(trainer)  # of all processes
+            if trainer.is_global_zero:
+                finish(trainer, run, module, data, figures)
     finally:
         if trainer.is_global_zero:
             run.settle()
+
+
+def _check_fresh(trainer: pl.Trainer, module: pl.LightningModule, resume: bool) -> None:
+    if hasattr(module, "encoder") and not resume:
+        raise ValueError(
+            f"this {type(module).__name__} has been fitted already, and would go on from its weights: make a new one"
+        )
+    if trainer.world_size > 1 and not isinstance(module, Objective):
+        raise ValueError(
+            f"trainer.devices: a {type(module).__name__} fits in one process, not {trainer.world_size}; "
+            "use --trainer.devices 1"
+        )
+
+
+def _callback(trainer: pl.Trainer, kind: type[C]) -> C:
+    return next(c for c in trainer.callbacks if isinstance(c, kind))  # type: ignore[attr-defined]
+
+
+def _check_finite(module: pl.LightningModule, run: RunFolder) -> None:
+    if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
+        raise ValueError(
+            f"training diverged: weights are not finite, so no encoder is written to {run.path}; lower "
+            "--model.optimisation.lr and fit again with --overwrite"
+        )
 
 
 def claim(trainer: pl.Trainer, run: RunFolder, overwrite: bool, resume: bool) -> Path | None:
@@ -199,17 +231,19 @@ def opening_line(trainer: pl.Trainer, module: pl.LightningModule, data: Any, run
     )
 
 
-def finish(trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, data: Any) -> None:
+def finish(
+    trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, data: Any, figures: dict[str, float]
+) -> None:
     """Write what a finished fit leaves: encoder, model, figures and summary, from the chosen checkpoint."""
     chosen = run.best if run.best.exists() else run.last
     if chosen == run.best:
         state = torch.load(chosen, map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state)
-    recorder = next(c for c in trainer.callbacks if isinstance(c, RunRecorder))  # type: ignore[attr-defined]
-    record_figures(trainer, run)
-    figures = recorder.training_figures(trainer)
+    _check_finite(module, run)
+    recorder = _callback(trainer, RunRecorder)
+    figures = split_figures(trainer) | figures
     if chosen == run.best:  # the figures of the network that is kept
-        figures |= next(c for c in trainer.callbacks if isinstance(c, RunCheckpoint)).best_figures  # type: ignore[attr-defined]
+        figures |= _callback(trainer, RunCheckpoint).best_figures
     run.record(
         {
             **{name: round(value, 6) for name, value in figures.items()},
@@ -219,7 +253,8 @@ def finish(trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, data
             "peak_memory_bytes": peak_memory_bytes(),
             "checkpoint": chosen.relative_to(run.path).as_posix(),
             "rejected_images": [f"{path}: {reason}" for path, reason in data.rejected],
-        }
+        },
+        forget="test/",
     )
     figures = {k: v for k, v in run.metrics().items() if isinstance(v, int | float)}
     module.cpu()
@@ -237,10 +272,16 @@ def record_figures(trainer: pl.Trainer, run: RunFolder) -> None:
     run.record({name: round(value, 6) for name, value in split_figures(trainer).items()})
 
 
-def report_figures(trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, show: bool = True) -> None:
-    """After a test or validation: figures into metrics.json and summary.html, and onto the screen."""
-    record_figures(trainer, run)
-    write_run_summary(run, module, trainer.datamodule)  # type: ignore[attr-defined]
+def report_figures(
+    trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, show: bool = True, record: bool = True
+) -> None:
+    """After a test or validation: figures into metrics.json and summary.html, and onto the screen.
+
+    record: false for another checkpoint than the one that metrics.json speaks of.
+    """
+    if record:
+        record_figures(trainer, run)
+        write_run_summary(run, module, trainer.datamodule)  # type: ignore[attr-defined]
     if show:
         for name, value in sorted(trainer.callback_metrics.items()):
             print(f"{name:28}{float(value):.4f}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 from ssl_transfer.files import whole_file
+
+MARK = "# config.yaml of a run of ssl_transfer"
 
 
 class RunFolder:
@@ -21,7 +24,7 @@ class RunFolder:
     OTHERS = ("logs", "config.yaml", "summary.html", "predictions.parquet")
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self.checkpoints = self.path / "checkpoints"
         self.last = self.checkpoints / "last.ckpt"
         self.best = self.checkpoints / "best.ckpt"
@@ -54,9 +57,19 @@ class RunFolder:
                 f"{self.path} already holds a run ({', '.join(used)}): choose another --trainer.default_root_dir, "
                 "or add --overwrite to replace it or --ckpt_path last to go on with it"
             )
+        if not used and self.config.exists() and not self.config.read_text(encoding="utf-8").startswith(MARK):
+            raise ValueError(
+                f"{self.config} was not written by a run, and a fit would replace it: choose another "
+                "--trainer.default_root_dir"
+            )
         self.path.mkdir(parents=True, exist_ok=True)
-        self._move(self.path, self.replaced)
+        if used:
+            self._move(self.path, self.replaced)
         return None
+
+    def write_config(self, text: str) -> None:
+        """Write config.yaml, marked as ours."""
+        self.config.write_text(f"{MARK}\n{text}", encoding="utf-8")
 
     def settle(self) -> None:
         """Part with the run that was replaced; if the new one has left no result, put the old one back instead."""
@@ -79,9 +92,13 @@ class RunFolder:
         loaded: dict[str, Any] = json.loads(self.metrics_file.read_text(encoding="utf-8"))
         return loaded
 
-    def record(self, figures: dict[str, Any]) -> None:
-        """Add figures to metrics.json, atomically."""
-        merged = {**self.metrics(), **figures}
+    def record(self, figures: dict[str, Any], forget: str | None = None) -> None:
+        """Add figures to metrics.json, atomically; null stands for what is not finite.
+
+        forget: a prefix, such as "test/", of older figures that hold no more.
+        """
+        kept = {k: v for k, v in self.metrics().items() if forget is None or not k.startswith(forget)}
+        merged = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in (kept | figures).items()}
         with whole_file(self.metrics_file) as temporary:
             temporary.write_text(json.dumps(merged, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -48,7 +48,7 @@ def read_curves(run: RunFolder) -> Curves:
 @torch.inference_mode()
 def pictures(module: Any, data: Any, count: int = 10) -> list[tuple[str, str]]:
     """What an objective makes of a few validation images (training images without a validation split)."""
-    split = "val" if len(data.indices("val")) else "train"
+    split = next(split for split in ("val", "train", "all") if len(data.indices(split)))
     batch = next(iter(data.loader(split, limit=count)))
     batch = Batch(batch.images[:count].to(module.device), batch.targets[:count], batch.index[:count].to(module.device))
     was_training = module.training

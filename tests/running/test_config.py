@@ -36,7 +36,7 @@ def test_a_module_comes_back_from_its_description(module: pl.LightningModule) ->
     parser = TrainingParser()
     parser.add_lightning_class_args(pl.LightningModule, "model", subclass_mode=True)
     parsed = parser.parse_object({"model": described})
-    again = parser.instantiate_classes(parsed)["model"]
+    again = parser.instantiate(parsed)["model"]
     assert type(again) is type(module) and describe(again) == described
 
 

@@ -206,12 +206,6 @@ def test_unreadable_images_are_recorded(photos: Path, tmp_path: Path) -> None:
     module = SimCLR(EncoderSpec(arguments={"widths": [8], "strides": [2]}))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*unreadable images are left out")
-        run = running.fit(
-            SimCLR(EncoderSpec(arguments={"widths": [8], "strides": [2]})),
-            data,
-            tmp_path / "run",
-            max_epochs=1,
-            **QUIET,
-        )
+        run = running.fit(module, data, tmp_path / "run", max_epochs=1, **QUIET)
     [entry] = run.metrics()["rejected_images"]
     assert "broken.png" in entry and "broken.png" in run.summary.read_text(encoding="utf-8")

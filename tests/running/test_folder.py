@@ -43,8 +43,18 @@ def test_any_result_keeps_a_fit_out(tmp_path: Path, name: str) -> None:
 
 def test_traces_of_a_fit_that_failed_early_do_not(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
-    (tmp_path / "config.yaml").write_text("seed_everything: 0")
+    RunFolder(tmp_path).write_config("seed_everything: 0")
     assert RunFolder(tmp_path).claim() is None
+
+
+def test_a_config_that_no_run_wrote_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("# mine\nseed_everything: 0")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "notes.txt").write_text("mine")
+    before = _files(tmp_path)
+    with pytest.raises(ValueError, match="was not written by a run"):
+        RunFolder(tmp_path).claim()
+    assert _files(tmp_path) == before
 
 
 def test_refusing_leaves_every_byte(tmp_path: Path) -> None:
