@@ -59,7 +59,7 @@ def _dispatch(verb: str, rest: list[str]) -> int:
         from difflib import get_close_matches
 
         close = get_close_matches(verb, VERBS, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = f"; did you mean {close[0]}?" if close else "."
         raise ValueError(f"unknown verb {verb!r}{hint} Known verbs: {', '.join(VERBS)}")
     if verb in TRAINING:
         from ssl_transfer.running.command import run_training_verb

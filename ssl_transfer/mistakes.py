@@ -91,7 +91,9 @@ def _complaints(message: str) -> list[Complaint]:
 def _in_words(complaint: Complaint, options: Sequence[str]) -> str:
     words, path = complaint.words, complaint.path
     if match := re.match(r"Option '([\w.]+)' is not accepted", words):
-        return _unknown([*path, *match.group(1).split(".")], complaint.classes)
+        return _unknown(path, match.group(1).split("."), complaint.classes)
+    if path and (match := re.match(r"[Uu]nrecognized arguments?: --([\w.]+)", words)):
+        return _unknown(path, match.group(1).split("."), complaint.classes)
     if match := re.match(r"[Uu]nrecognized arguments?: (\S+)", words):
         return _misspelt(match.group(1).split("=")[0], options)
     if match := re.match(r"Subcommand '\w+' does not accept option '([\w.]+)'", words):
@@ -109,19 +111,16 @@ def _in_words(complaint: Complaint, options: Sequence[str]) -> str:
     return words
 
 
-def _unknown(path: list[str], classes: Sequence[str]) -> str:
+def _unknown(path: list[str], option: list[str], classes: Sequence[str]) -> str:
     """An option that the class at `path` does not have: another spelling, or another class that has it."""
-    name, given = path[-1], "--" + ".".join(path)
+    name, above = option[0], ".".join(path)
+    given = f"unknown option --{'.'.join([*path, *option])}"
     owners = {owner.__name__: list(inspect.signature(owner).parameters) for owner in _candidates(classes)}
     having = [owner for owner, names in owners.items() if name in names]
     if having:
-        return (
-            f"unknown option {given}: it belongs to {' and '.join(having)}, which --{'.'.join(path[:-1])} does not name"
-        )
+        return f"{given}: it belongs to {' and '.join(having)}, which --{above} does not name"
     close = get_close_matches(name, sorted({n for names in owners.values() for n in names}), n=1)
-    return f"unknown option {given}; " + (
-        f"did you mean --{'.'.join([*path[:-1], close[0]])}?" if close else "see --help"
-    )
+    return f"{given}; " + (f"did you mean --{'.'.join([*path, close[0], *option[1:]])}?" if close else "see --help")
 
 
 def _unknown_class(path: list[str], given: str | None, classes: Sequence[str]) -> str:

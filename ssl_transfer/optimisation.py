@@ -43,6 +43,11 @@ class Optimisation:
     def __post_init__(self) -> None:
         if self.lr <= 0:
             raise ValueError(f"optimisation.lr must be above 0, not {self.lr}")
+        if self.weight_decay < 0:
+            raise ValueError(f"optimisation.weight_decay must be 0 or more, not {self.weight_decay}")
+        for name, known in (("optimiser", ("adamw", "sgd")), ("schedule", ("cosine", "constant"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"optimisation.{name} must be {' or '.join(known)}, not {getattr(self, name)!r}")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"optimisation.warmup is a share of all steps, 0 <= warmup < 1, not {self.warmup}")
 

@@ -147,7 +147,7 @@ class TrainingCommand(LightningCLI):
         encoder = kept.get("model.init_args.encoder")
         if isinstance(encoder, str) and Path(encoder).exists():
             kept["model.init_args.encoder"] = str(Path(encoder).absolute())  # valid from any working directory
-        return str(parser.dump(kept, skip_validation=True))
+        return str(parser.dump(kept, skip_unset=False, skip_validation=True))
 
     def _evaluate(self, run: RunFolder, config: Namespace, **options: Any) -> Any:
         asked = config.get("ckpt_path")

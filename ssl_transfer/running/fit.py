@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeVar
@@ -156,7 +157,7 @@ def fit_with(
     try:
         if trainer.is_global_zero:
             run.write_config(_yaml(config))
-        if verbose:
+        if verbose and trainer.is_global_zero:
             print(opening_line(trainer, module, data, run), flush=True)
         with readable(checkpoint):
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -258,12 +259,12 @@ def finish(
     )
     figures = {k: v for k, v in run.metrics().items() if isinstance(v, int | float)}
     module.cpu()
+    told = {"data": data.describe(), "metrics": figures}
     if isinstance(module, Objective) or (isinstance(module, Classifier) and module.tuning.trains_encoder):
-        save_encoder(
-            module.encoder, run.encoder, objective=type(module).__name__, data=data.describe(), metrics=figures
-        )
+        training = {"epochs": trainer.current_epoch, "batch_size": data.batch_size, **asdict(module.optimisation)}
+        save_encoder(module.encoder, run.encoder, objective=type(module).__name__, training=training, **told)
     if isinstance(module, Classifier):
-        save_model(module, run.model, data=data.describe(), metrics=figures)
+        save_model(module, run.model, **told)
     write_run_summary(run, module, trainer.datamodule)  # type: ignore[attr-defined]
 
 
