@@ -61,7 +61,8 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_and_import_cost_nothing() -> None:
     """No torch, no NumPy; what is left is the time of the interpreter."""
     heavy = "('torch', 'numpy', 'jsonargparse', 'pytorch_lightning')"
-    code = f"from ssl_transfer.cli import main; main(['--help']); import sys; print([m for m in {heavy} if m in sys.modules])"
+    code = "from ssl_transfer.cli import main; main(['--help'])\n"
+    code += f"import sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n") and "usage: ssl-transfer VERB" in done.stdout
     started = time.process_time()

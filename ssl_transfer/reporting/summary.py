@@ -82,6 +82,8 @@ def write_summary(
 def _tiles(metrics: Mapping[str, Metric]) -> list[tuple[str, str, str]]:
     """The main figures: of the best split there is first, then what the run cost."""
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float) and "/" in name}
+    bounds = [name for name in numbers if name.endswith(("_low", "_high"))]  # of an interval: in the table only
+    numbers = {name: value for name, value in numbers.items() if name not in bounds}
 
     def rank(name: str) -> tuple[int, int]:
         split, last = name.split("/", 1)

@@ -26,7 +26,7 @@ def write_run_summary(run: RunFolder, module: Any, data: Any) -> None:
         f"{type(module).__name__} on {data.source}",
         metrics,
         config_yaml=run.config.read_text(encoding="utf-8") if run.config.exists() else "",
-        curves=read_curves(run),
+        curves={name: curve for name, curve in read_curves(run).items() if len(curve) > 1},
         pictures=pictures(module, data),
         warnings=[f"Left out, as it cannot be read: {entry}" for entry in rejected],
         confusion=None if confusion is None else (confusion.numpy(), module.classes),

@@ -1,0 +1,43 @@
+"""Every configuration that is shipped parses, builds, and trains a step on the digits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ssl_transfer.cli import main
+from ssl_transfer.downstream import load_model
+from ssl_transfer.encoders import load_encoder
+from ssl_transfer.running.folder import RunFolder
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+
+
+def test_they_are_there() -> None:
+    assert {"simclr.yaml", "autoencoder.yaml", "denoising.yaml", "frozen.yaml", "full.yaml", "scratch.yaml"} <= {
+        path.name for path in FILES
+    }
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONFIGS).as_posix())
+def test_each_fits_the_digits(path: Path, tmp_path: Path) -> None:
+    options = ["--data.source", "digits", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
+    options += ["--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", str(tmp_path / "run")]
+    assert main(["fit", "--config", str(path), *options]) == 0
+    run = RunFolder(tmp_path / "run")
+    shipped, ran = yaml.safe_load(path.read_text()), yaml.safe_load(run.config.read_text())
+    assert ran["model"]["class_path"].endswith(shipped["model"]["class_path"])
+    if path.parent.name == "pretrain":
+        assert load_encoder(run.encoder).feature_dim > 0
+    else:
+        assert len(load_model(run.model).classes) == 10
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONFIGS).as_posix())
+def test_each_says_how_it_is_used(path: Path) -> None:
+    """The comment on top holds a command with this very file."""
+    comment = " ".join(line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#"))
+    assert f"ssl-transfer fit --config {path.relative_to(CONFIGS.parent).as_posix()}" in comment
