@@ -44,7 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         return _dispatch(given[0], given[1:])
-    except (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+    except (
+        ValueError,
+        FileNotFoundError,
+        FileExistsError,
+        IsADirectoryError,
+        NotADirectoryError,
+        PermissionError,
+    ) as error:
         if debug:
             raise
         print(f"ssl-transfer {given[0]}: {' '.join(str(error).split())}", file=sys.stderr)

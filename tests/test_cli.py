@@ -156,6 +156,7 @@ def test_a_run_s_configuration_keeps_what_was_set_to_nothing(tmp_path: Path) -> 
         ("", "--data.source is missing"),
         ("--data.source digits --ckpt_path best", "--ckpt_path best: a fit goes on from its own folder only"),
         ("--data.source digits --data Digits", "--data Digits is no class for it: Known are ImageDataModule"),
+        ("--data.source digits --trainer.max_epochs 0", "nothing was trained: trainer.max_epochs"),
         ("--data.source digits --config nowhere.yaml", "--config: no such file: "),
     ],
 )

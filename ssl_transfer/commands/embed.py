@@ -49,7 +49,7 @@ def embed(
     network = load_encoder(encoder)
     trained_on = read_config(Path(encoder).expanduser())["data"]
     square = network.shape[-1] if network.shape[-1] == network.shape[-2] else None
-    where = torch.device(_best_device() if device == "auto" else device)
+    where = _device(device)
     data = ImageDataModule(
         source=source,
         root=root,
@@ -92,6 +92,13 @@ def _classes(targets: torch.Tensor) -> list[int]:
 def _schema(width: int) -> pa.Schema:
     vector = pa.list_(pa.float32(), width)
     return pa.schema([("path", pa.string()), ("split", pa.string()), ("label", pa.string()), ("features", vector)])
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.device(_best_device() if name == "auto" else name)
+    except RuntimeError as error:
+        raise ValueError(f"--device must be cpu, cuda, mps or auto, not {name!r}") from error
 
 
 def _best_device() -> str:

@@ -237,6 +237,8 @@ def finish(
 ) -> None:
     """Write what a finished fit leaves: encoder, model, figures and summary, from the chosen checkpoint."""
     chosen = run.best if run.best.exists() else run.last
+    if not chosen.exists():
+        raise ValueError("nothing was trained: trainer.max_epochs and trainer.limit_train_batches must be above 0")
     if chosen == run.best:
         state = torch.load(chosen, map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state)
