@@ -29,7 +29,7 @@ check: .venv/.test  ## lint, types, layers
 slow: .venv/.test  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
-bench: .venv/.test  ## measure what the README states; hours
+bench: .venv/.test  ## measure what the README states; about an hour
 	$(BIN)/python benchmarks/fashion_mnist.py
 
 clean:

@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 # One thread: the same numbers everywhere, and on small networks faster than two. Subprocesses inherit it.
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from ssl_transfer.cli import main
 
 torch.set_num_threads(1)
 
@@ -27,6 +30,12 @@ def real_data() -> Path:
     if not _REAL.is_dir():
         pytest.skip("the real images are not here: ../shared/data does not exist")
     return _REAL
+
+
+@pytest.fixture(autouse=True)
+def _no_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seed of one test's run is not that of the next."""
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +113,20 @@ def photos(tmp_path: Path) -> Path:
         for i in range(10):
             scene(seed=i + (100 if label == "bee" else 0)).save(folder / f"{i}.png")
     return tmp_path / "photos"
+
+
+@pytest.fixture
+def mistake(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """The one line on stderr of a command that must end with status 2."""
+
+    def run(*arguments: str) -> str:
+        capsys.readouterr()
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert error.endswith("\n") and error.count("\n") == 1
+        for noise in ("usage:", "jsonargparse", "Namespace", "<class", "Union", "Traceback", "NestedArg", "Parser key"):
+            assert noise not in error
+        assert error.startswith(f"ssl-transfer {arguments[0]}: ")
+        return error
+
+    return run

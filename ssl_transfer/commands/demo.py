@@ -50,7 +50,7 @@ NOTES = {
 }
 
 
-def demo(out: str = "demo", overwrite: bool = False, seed: int = 0, epochs: int = 40) -> int:
+def demo(out: str = "demo", overwrite: bool = False, seed: int = 0, epochs: int = 80) -> int:
     """Pretrain on handwritten digits, classify them with ten labels a class, and write a page of pictures.
 
     Runs in under two minutes on two cores, without the network. Example: ssl-transfer demo --out demo

@@ -112,7 +112,7 @@ def _bare_trainer(run: RunFolder) -> pl.Trainer:
 
 def trainer_defaults() -> dict[str, Any]:
     """Our defaults for Lightning's Trainer: mixed bfloat16 where the processor computes in it."""
-    return {"precision": "bf16-mixed" if has_bfloat16() else "32-true", "num_sanity_val_steps": 0, "benchmark": True}
+    return {"precision": "bf16-mixed" if has_bfloat16() else "32-true", "num_sanity_val_steps": 0}
 
 
 def default_max_epochs(module: pl.LightningModule) -> dict[str, int]:
