@@ -37,7 +37,7 @@ def row(id: str, values: Sequence[float], kind: str, unit: str = "fraction", **m
 
 
 def write(name: str, rows: list[dict[str, Any]], seconds: float, notes: Sequence[str] = ()) -> None:
-    """Write `results/NAME.json` and `results/NAME.md`; an id stands once."""
+    """Write `results/NAME.json` and `results/NAME.md`; an id stands once. notes: how to read the table."""
     assert len({r["id"] for r in rows}) == len(rows), "an id stands once"
     command = " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
     facts = {
@@ -45,6 +45,7 @@ def write(name: str, rows: list[dict[str, Any]], seconds: float, notes: Sequence
         "versions": {package: version(package) for package in PACKAGES},
         "command": command,
         "seconds": round(seconds, 1),
+        "notes": list(notes),
         "rows": rows,
     }
     RESULTS.mkdir(exist_ok=True)

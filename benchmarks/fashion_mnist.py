@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES), choices=OBJECTIVES)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--note", action="append", default=[], help="a condition of this run to state with the table")
     options = parser.parse_args()
     started = time.monotonic()
     runs = {
@@ -51,7 +52,7 @@ def main() -> None:
         rows.append(row(f"fashion_mnist/{name}/fit_seconds", seconds(finished), "ours", "s"))
     rows += best(rows)
     name = "fashion_mnist_quick" if options.quick else "fashion_mnist"
-    write(name, rows, time.monotonic() - started, NOTES)
+    write(name, rows, time.monotonic() - started, [*NOTES, *options.note])
     for r in rows:
         print(f"{r['id']:50}{r['value']:.4f} ± {r['spread']:.4f}  {r['kind']}")
 
