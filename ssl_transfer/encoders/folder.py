@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from ssl_transfer.encoders.encoder import Encoder
 from ssl_transfer.encoders.network import device_of, quiet
 from ssl_transfer.encoders.networks import build_network
 from ssl_transfer.encoders.trust import check_trust
+from ssl_transfer.files import whole_folder
 
 MODEL, CONFIG, CARD, GOLDEN = "model.safetensors", "config.json", "README.md", "golden.safetensors"
 RTOL = 1e-4
@@ -59,18 +58,13 @@ def save_encoder(
     features = _features(twin, images)
     _check_twin(encoder, images, features)
     state = {key: value.clone().contiguous() for key, value in twin.state_dict().items()}
-    new = path.parent / f".{path.name}.{uuid.uuid4().hex}.new"
-    new.mkdir(parents=True)
-    try:
+    with whole_folder(path) as new:
         save_file(state, new / MODEL)
         save_file({"images": images, "features": features}, new / GOLDEN)
         config = make_config(encoder, objective, data, metrics or {}, training or {})
         config["sha256"] = {name: _sha256(new / name) for name in (MODEL, GOLDEN)}
         (new / CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         (new / CARD).write_text(card(config, path.name), encoding="utf-8")
-        _swap(new, path)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
     return path
 
 
@@ -214,18 +208,3 @@ def _read(path: Path) -> dict[str, Tensor]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _swap(new: Path, path: Path) -> None:
-    """Put `new` at `path`. What was there is moved aside first, and put back should the move fail."""
-    if not path.exists():
-        new.rename(path)
-        return
-    old = path.parent / f".{path.name}.{uuid.uuid4().hex}.old"
-    path.rename(old)
-    try:
-        new.rename(path)
-    except OSError:
-        old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

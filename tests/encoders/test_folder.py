@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ssl_transfer import files
 from ssl_transfer.encoders import Encoder, EncoderSpec, build_encoder, folder, load_encoder, save_encoder
 from ssl_transfer.encoders.card import card
 
@@ -230,7 +231,7 @@ def test_a_failed_write_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytes
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(folder, step, fail)
+    monkeypatch.setattr(files if step == "_swap" else folder, step, fail)
     with pytest.raises(OSError, match="no space left"):
         save(path)
     monkeypatch.undo()
