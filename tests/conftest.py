@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from ssl_transfer.cli import main
+from ssl_transfer.data.module import ImageDataModule
 
 torch.set_num_threads(1)
 
@@ -30,6 +31,14 @@ def real_data() -> Path:
     if not _REAL.is_dir():
         pytest.skip("the real images are not here: ../shared/data does not exist")
     return _REAL
+
+
+@pytest.fixture(scope="session")
+def digits() -> ImageDataModule:
+    """Scikit-learn's digits, ready."""
+    data = ImageDataModule("digits", batch_size=128)
+    data.setup()
+    return data
 
 
 @pytest.fixture(autouse=True)

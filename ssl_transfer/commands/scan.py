@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from ssl_transfer.data.parallel import in_order
 from ssl_transfer.data.records import Records
 from ssl_transfer.data.sources import FileSource, Source, open_source
 from ssl_transfer.data.store import read_mask, read_pixels
+from ssl_transfer.files import whole_file
 
 _SHOWN = 20  # rows of a table on the screen; the manifest has them all
 
@@ -131,14 +131,11 @@ def _relative(path: str, base: Path) -> str:
 
 
 def _write(findings: list[Finding], target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     columns = [name for name in Finding.__dataclass_fields__ if name != "group" or any(f.group for f in findings)]
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(target) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(asdict(finding) for finding in findings)
-    unfinished.replace(target)
 
 
 def _report(console: Console, source: str, findings: list[Finding], records: Records, target: Path) -> None:

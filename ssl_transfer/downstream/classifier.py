@@ -103,10 +103,9 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         if self.solves:
             return None
-        modules: list[nn.Module] = [self.head]
         total = total_steps(self.trainer)
         if not self.tuning.trains_encoder:
-            return self.optimisation.configure(modules, total)
+            return self.optimisation.configure([self.head], total)
         return self.optimisation.configure([self.head, self.encoder], total, lr_factors=[1.0, self.tuning.encoder_lr])
 
     # fitting
@@ -150,10 +149,9 @@ class Classifier(pl.LightningModule):
         return self.encoder(self.views(images, KeyedRandom(batch.index[keep], run_seed(), self.current_epoch)))
 
     def _rows_of(self, split: str, index: Tensor) -> Tensor:
-        """Cached features of rows of the store; the cache is ordered by row."""
+        """Cached features of rows of the store; the cache is ordered by row, as `indices` are."""
         cached = self.cached[split]
-        order = cached.index.argsort()
-        return cached.features[order[torch.searchsorted(cached.index[order], index)]]
+        return cached.features[torch.searchsorted(cached.index, index)]
 
     def _solve(self) -> None:
         """Fit the head to convergence on the cached features."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+
+from ssl_transfer.files import whole_file
 
 _NUMERIC = re.compile(r"[-+]?\d[\d.,]*(\s%)?( to [-+]?\d[\d.,]*(\s%)?)?")
 
@@ -141,16 +141,6 @@ class Page:
     def write(self, path: str | Path) -> Path:
         """Write the page: a reader sees the old file or the whole new one, never a part; makes the folder."""
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-                stream.write(self.html())
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(name).chmod(0o666 & ~mask)  # mkstemp makes private files
-            Path(name).replace(target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with whole_file(target) as unfinished:
+            unfinished.write_text(self.html(), encoding="utf-8", newline="\n")
         return target

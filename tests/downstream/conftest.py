@@ -14,13 +14,6 @@ SPEC = EncoderSpec(arguments={"widths": [8, 16], "strides": [1, 2]}, pool=2)
 
 
 @pytest.fixture(scope="session")
-def digits() -> ImageDataModule:
-    data = ImageDataModule("digits", batch_size=128)
-    data.setup()
-    return data
-
-
-@pytest.fixture(scope="session")
 def encoder_folder(digits: ImageDataModule, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(7)
     encoder = build_encoder(SPEC, digits.shape, digits.mean, digits.std).train()

@@ -24,13 +24,6 @@ from ssl_transfer.running.summary import read_curves
 SPEC = EncoderSpec(arguments={"widths": [16, 32, 64], "strides": [1, 2, 2]}, pool=2)
 
 
-@pytest.fixture(scope="session")
-def digits() -> ImageDataModule:
-    data = ImageDataModule("digits", batch_size=128)
-    data.setup()
-    return data
-
-
 @pytest.fixture
 def spec() -> EncoderSpec:
     """A residual network of three stages that reads the digits in milliseconds."""

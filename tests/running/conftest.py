@@ -21,13 +21,6 @@ QUIET: dict[str, Any] = {"enable_progress_bar": False, "verbose": False}
 SPEC = EncoderSpec(arguments={"widths": [8, 16], "strides": [1, 2]}, pool=2)
 
 
-@pytest.fixture(scope="session")
-def digits() -> ImageDataModule:
-    data = ImageDataModule("digits", batch_size=128)
-    data.setup()
-    return data
-
-
 @pytest.fixture
 def simclr() -> Callable[[], SimCLR]:
     return lambda: SimCLR(SPEC, hidden_dim=16, output_dim=8)
