@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -51,6 +52,9 @@ class BatchLoader:
         batch_size: images a batch and process.
         shuffle: a new order every epoch (`loader.sampler.set_epoch`).
         drop_last: leave out the last incomplete batch, unless it is the only one.
+        everywhere: every process gets every image.
+
+    `seconds_waited` adds up what gathering has cost.
     """
 
     def __init__(
@@ -62,27 +66,31 @@ class BatchLoader:
         masks: np.ndarray | None = None,
         shuffle: bool = False,
         drop_last: bool = False,
+        everywhere: bool = False,
     ) -> None:
         self.images, self.targets, self.masks, self.rows = images, targets, masks, rows
         self.batch_size = batch_size
         self.drop_last = drop_last
+        self.everywhere = everywhere
+        self.seconds_waited = 0.0
         self.sampler = EpochOrder(len(rows), shuffle)
         self.batch_sampler = self.sampler  # Lightning looks at both
         self._yielded = 0
         self._resume: tuple[int, int] | None = None  # epoch, batches to skip
 
     def __len__(self) -> int:
-        rank, world = _process()
-        return len(self._bounds(rank, world))
+        return len(self._bounds(*self._share()))
 
     def __iter__(self) -> Iterator[Batch]:
         # A generator: nothing here runs before the first batch is asked for, by when Lightning has set the epoch.
         start = self._take_start()
-        rank, world = _process()
         order = self.rows[self.sampler()]
-        for number, (low, high, step) in enumerate(self._bounds(rank, world)[start:], start):
+        for number, (low, high, step) in enumerate(self._bounds(*self._share())[start:], start):
             self._yielded = number + 1
-            yield self.gather(order[low:high:step])
+            asked = time.perf_counter()
+            batch = self.gather(order[low:high:step])
+            self.seconds_waited += time.perf_counter() - asked
+            yield batch
 
     def gather(self, rows: np.ndarray) -> Batch:
         """The batch of some rows of the store."""
@@ -122,6 +130,10 @@ class BatchLoader:
         self.sampler.set_epoch(state["epoch"])
         self._resume = (state["epoch"], state["batches"])
         self._yielded = state["batches"]
+
+    def _share(self) -> tuple[int, int]:
+        """This process's rank among those that share the images, and how many they are."""
+        return (0, 1) if self.everywhere else _process()
 
 
 def _process() -> tuple[int, int]:

@@ -217,16 +217,25 @@ class ImageDataModule(pl.LightningDataModule):
         return self._indices[split]
 
     def loader(
-        self, split: str, shuffle: bool = False, drop_last: bool = False, limit: int | None = None
+        self,
+        split: str,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        limit: int | None = None,
+        everywhere: bool = False,
     ) -> BatchLoader:
         """Batches of a split, or of at most `limit` of its images spread evenly over it; see BatchLoader."""
         rows = self.indices(split)
         if limit is not None and len(rows) > limit:
             rows = rows[np.linspace(0, len(rows) - 1, limit).round().astype(np.int64)]
         assert self._store is not None
-        return BatchLoader(
-            self._store.images, self.table.targets, rows, self.batch_size, self._store.masks, shuffle, drop_last
-        )
+        store = (self._store.images, self.table.targets, rows, self.batch_size, self._store.masks)
+        return BatchLoader(*store, shuffle, drop_last, everywhere)
+
+    def images(self, index: Any) -> np.ndarray:
+        """The images of some rows of the store, uint8 `(N, C, H, W)`."""
+        assert self._store is not None
+        return np.ascontiguousarray(self._store.images[np.asarray(index)])
 
     def train_dataloader(self) -> BatchLoader:
         """Train, shuffled by seed and epoch, without the last incomplete batch."""

@@ -60,7 +60,7 @@ class Classifier(pl.LightningModule):
         self.label_smoothing = label_smoothing
         self.solves = isinstance(self.tuning, Frozen) and self.tuning.solve
         self.automatic_optimization = not self.solves
-        self.selects_by: tuple[str, str] | None = None if self.solves else ("val/accuracy", "max")
+        self.selects_by: str | None = None if self.solves else "val/accuracy"
         self.cached: dict[str, Features] = {}
 
     # building

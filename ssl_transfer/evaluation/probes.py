@@ -89,11 +89,12 @@ def solve_ridge(features: Tensor, targets: Tensor, classes: int, l2: float = 1e-
     Minimises ‖X W + b − Y‖²/N + l2 · ‖W‖² over standardised features.
     """
     mean, scale = _standardisation(features)
-    x = ((features - mean) / scale).double()
-    y = F.one_hot(targets, classes).double()
-    gram = x.T @ x / len(x) + l2 * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    weight = torch.linalg.solve(gram, x.T @ (y - y.mean(0)) / len(x)).T.float() / scale
-    return LinearHead(weight, y.mean(0).float() - weight @ mean)
+    x = (features - mean) / scale
+    y = F.one_hot(targets, classes).to(x)
+    gram, moments = (x.T @ x / len(x)).double(), (x.T @ (y - y.mean(0)) / len(x)).double()  # (D, D), (D, K)
+    gram.diagonal().add_(l2)
+    weight = torch.linalg.solve(gram, moments).T.float() / scale
+    return LinearHead(weight, y.mean(0) - weight @ mean)
 
 
 def select_logistic(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ssl_transfer.data.batch import Batch
 from ssl_transfer.data.randomness import KeyedRandom, mix_integers
+from ssl_transfer.data.views import Views
 from ssl_transfer.encoders import Encoder, EncoderSpec, build_encoder
 from ssl_transfer.optimisation import Optimisation, total_steps
 
@@ -29,6 +30,8 @@ class Objective(pl.LightningModule):
     """
 
     encoder: Encoder
+    selects_by = "val/loss"  # the best checkpoint's
+    views = Views()  # in which features are compared; contrastive objectives learn by theirs
 
     def __init__(self, encoder: EncoderSpec | str | nn.Module, optimisation: Optimisation | None = None) -> None:
         super().__init__()
@@ -55,6 +58,16 @@ class Objective(pl.LightningModule):
         torch.manual_seed(run_seed())
         self.encoder = build_encoder(self.chosen_encoder[0], data.shape, data.mean, data.std)
         self.build_heads()
+
+    def chance_loss(self, batch_size: int) -> float | None:
+        """The loss of a network that guesses, for a global batch of this many images; `None` where there is no such."""
+        return None
+
+    def two_views(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
+        """Two views of the batch's images, floats in [0, 1], `(B, C, H, W)` each."""
+        first = self.views(batch.images, self.random(batch, epoch, stream=1))
+        second = self.views(batch.images, self.random(batch, epoch, stream=2))
+        return first, second
 
     def random(self, batch: Batch, epoch: int, stream: int = 0) -> KeyedRandom:
         """The batch's random numbers: a function of the seed, the epoch, the image and the stream."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from lightly.loss import NTXentLoss
 from torch import Tensor, nn
@@ -56,11 +58,8 @@ class SimCLR(Objective):
         )
         self.criterion = NTXentLoss(temperature=self.temperature, gather_distributed=True)
 
-    def two_views(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
-        """Two views of the batch's images, floats in [0, 1], `(B, C, H, W)` each."""
-        first = self.views(batch.images, self.random(batch, epoch, stream=1))
-        second = self.views(batch.images, self.random(batch, epoch, stream=2))
-        return first, second
+    def chance_loss(self, batch_size: int) -> float:
+        return math.log(2 * batch_size - 1)
 
     def loss(self, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
         views = torch.cat(self.two_views(batch, epoch))  # (2B, C, H, W)

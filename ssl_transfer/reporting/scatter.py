@@ -62,7 +62,7 @@ def scatter(
     assert panels and all(panel.points.shape == (count, 2) for panel in panels), "every panel needs all points, (N, 2)"
     assert len(thumbnails) == count, f"{len(thumbnails)} thumbnails for {count} points"
     uri, columns, rows = _atlas(thumbnails)
-    places = [_fit(panel.points) for panel in panels]
+    places = [fit_square(panel.points) for panel in panels]
     data = {
         "xy": [place.ravel().tolist() for place in places],
         "y": np.asarray(labels).tolist(),
@@ -87,7 +87,7 @@ def scatter(
     )
 
 
-def _fit(points: NDArray[np.floating]) -> NDArray[np.int64]:
+def fit_square(points: NDArray[np.floating]) -> NDArray[np.int64]:
     """Points in a square of 1,000, y downward, with one scale for both axes and a margin."""
     finite = np.nan_to_num(np.asarray(points, dtype=float))
     low, high = finite.min(axis=0), finite.max(axis=0)

@@ -21,7 +21,6 @@ _IRRELEVANT = (
     ".*No .* split to validate",
     "Total length of .* across ranks is zero",  # a split may be empty
     "Experiment logs directory .* exists and is not empty",  # a resumed run appends
-    "It is recommended to use .self.log\\('val/knn_accuracy'",  # one process measures it
     ".*You are resuming from a checkpoint that ended before the epoch ended",  # our loader has a state
 )
 

@@ -14,6 +14,7 @@ import ssl_transfer.downstream
 import ssl_transfer.pretraining
 from ssl_transfer.data.module import ImageDataModule
 from ssl_transfer.parsing import OneLineErrors, in_plain_words
+from ssl_transfer.pretraining.monitor import Monitor
 from ssl_transfer.running import fit as running
 from ssl_transfer.running.calm import calm
 from ssl_transfer.running.folder import RunFolder
@@ -69,6 +70,7 @@ class TrainingCommand(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--overwrite", action="store_true", help="fit: replace the run that is in the folder")
         parser.add_class_arguments(RunCheckpoint, "checkpoint")
+        parser.add_class_arguments(Monitor, "monitor")
         parser.set_defaults(
             {
                 "data": {"class_path": f"{ImageDataModule.__module__}.ImageDataModule"},
@@ -97,7 +99,8 @@ class TrainingCommand(LightningCLI):
                 options[name] = value
         run = RunFolder(options["default_root_dir"])
         bar = options.get("enable_progress_bar") is not False
-        own = running.run_callbacks(self._get(self.config_init, "checkpoint"), bar)
+        checkpoint, monitor = (self._get(self.config_init, name) for name in ("checkpoint", "monitor"))
+        own = running.run_callbacks(checkpoint, monitor, bar)
         options["callbacks"] = [*own, *(options.get("callbacks") or [])]
         if options.get("logger") in (None, True):
             options["logger"] = running.logger(run) if self.subcommand == "fit" else False

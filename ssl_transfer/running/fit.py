@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, TypeVar
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -18,16 +18,17 @@ from ssl_transfer.downstream.model_folder import save_model
 from ssl_transfer.encoders import save_encoder
 from ssl_transfer.pretraining import Objective
 from ssl_transfer.pretraining.base import run_seed
-from ssl_transfer.pretraining.online import OnlineKNN
+from ssl_transfer.pretraining.monitor import Monitor
 from ssl_transfer.running.calm import calm
 from ssl_transfer.running.config import describe
+from ssl_transfer.running.divergence import DivergenceGuard, diverged, weights_are_finite
 from ssl_transfer.running.folder import RunFolder
+from ssl_transfer.running.pace import Pace
 from ssl_transfer.running.predictions import write_predictions
 from ssl_transfer.running.progress import ImagesProgressBar
-from ssl_transfer.running.recorder import RunCheckpoint, RunRecorder, peak_memory_bytes, split_figures
-from ssl_transfer.running.summary import write_run_summary
-
-C = TypeVar("C", bound=pl.Callback)
+from ssl_transfer.running.recorder import RunCheckpoint, RunRecorder, callback, peak_memory_bytes, split_figures
+from ssl_transfer.running.summary import draw, write_run_summary
+from ssl_transfer.running.watch import Watch
 
 
 @calm
@@ -40,6 +41,7 @@ def fit(
     resume: bool = False,
     seed: int = 0,
     checkpoint: RunCheckpoint | None = None,
+    monitor: Monitor | None = None,
     verbose: bool = True,
     **trainer_options: Any,
 ) -> RunFolder:
@@ -52,7 +54,8 @@ def fit(
         overwrite: replace the run that is there.
         resume: go on from its last checkpoint.
         seed: of weights, order, views and corruptions.
-        checkpoint: how often to write checkpoints.
+        checkpoint: how often to write checkpoints, and what makes one the best.
+        monitor: how much is read of the encoder while it learns, and how often.
         verbose: say in a line what is about to happen.
         trainer_options: any argument of Lightning's `Trainer`, such as `max_epochs`.
 
@@ -66,7 +69,7 @@ def fit(
         defaults |= {"devices": 1}  # only pretraining spreads over devices
     options: dict[str, Any] = {**trainer_defaults(), **defaults, "enable_model_summary": False, **trainer_options}
     bar = options.get("enable_progress_bar", True)
-    callbacks = [*run_callbacks(checkpoint, bar), *options.pop("callbacks", [])]
+    callbacks = [*run_callbacks(checkpoint, monitor, bar), *options.pop("callbacks", [])]
     trainer = pl.Trainer(default_root_dir=run.path, callbacks=callbacks, logger=logger(run), **options)
     config = {"seed_everything": seed, "model": describe(module), "data": describe(data)}
     config["trainer"] = describe(trainer_options)
@@ -107,7 +110,7 @@ def ready(module: pl.LightningModule, checkpoint: Path) -> Path:
 
 def _bare_trainer(run: RunFolder) -> pl.Trainer:
     options = {**trainer_defaults(), "enable_model_summary": False, "devices": 1}
-    return pl.Trainer(default_root_dir=run.path, callbacks=run_callbacks(), logger=False, **options)
+    return pl.Trainer(default_root_dir=run.path, callbacks=run_callbacks(None, None), logger=False, **options)
 
 
 def trainer_defaults() -> dict[str, Any]:
@@ -127,10 +130,13 @@ def has_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def run_callbacks(checkpoint: RunCheckpoint | None = None, progress_bar: bool = True) -> list[pl.Callback]:
+def run_callbacks(
+    checkpoint: RunCheckpoint | None, monitor: Monitor | None, progress_bar: bool = True
+) -> list[pl.Callback]:
     """The callbacks of every run."""
     bar = [ImagesProgressBar(leave=True)] if progress_bar else []
-    return [OnlineKNN(), RunRecorder(), checkpoint or RunCheckpoint(), *bar]
+    measuring = [monitor or Monitor(), Pace(), RunRecorder()]  # in this order: the recorder collects
+    return [*measuring, Watch(), DivergenceGuard(), checkpoint or RunCheckpoint(), *bar]
 
 
 def logger(run: RunFolder) -> TensorBoardLogger:
@@ -162,7 +168,7 @@ def fit_with(
         with readable(checkpoint):
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         if trainer.state.finished and not trainer.interrupted:
-            figures = _callback(trainer, RunRecorder).training_figures(trainer)  # of all processes
+            figures = callback(trainer, RunRecorder).training_figures(trainer)  # of all processes
             if trainer.is_global_zero:
                 finish(trainer, run, module, data, figures)
     finally:
@@ -179,18 +185,6 @@ def _check_fresh(trainer: pl.Trainer, module: pl.LightningModule, resume: bool) 
         raise ValueError(
             f"trainer.devices: a {type(module).__name__} fits in one process, not {trainer.world_size}; "
             "use --trainer.devices 1"
-        )
-
-
-def _callback(trainer: pl.Trainer, kind: type[C]) -> C:
-    return next(c for c in trainer.callbacks if isinstance(c, kind))  # type: ignore[attr-defined]
-
-
-def _check_finite(module: pl.LightningModule, run: RunFolder) -> None:
-    if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
-        raise ValueError(
-            f"training diverged: weights are not finite, so no encoder is written to {run.path}; lower "
-            "--model.optimisation.lr and fit again with --overwrite"
         )
 
 
@@ -242,11 +236,13 @@ def finish(
     if chosen == run.best:
         state = torch.load(chosen, map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state)
-    _check_finite(module, run)
-    recorder = _callback(trainer, RunRecorder)
+    if not weights_are_finite(module):
+        raise diverged(trainer, module)
+    recorder = callback(trainer, RunRecorder)
     figures = split_figures(trainer) | figures
+    checkpoint = callback(trainer, RunCheckpoint)
     if chosen == run.best:  # the figures of the network that is kept
-        figures |= _callback(trainer, RunCheckpoint).best_figures
+        figures |= checkpoint.best_figures
     run.record(
         {
             **{name: round(value, 6) for name, value in figures.items()},
@@ -255,6 +251,9 @@ def finish(
             "images_seen": recorder.images_seen,
             "peak_memory_bytes": peak_memory_bytes(),
             "checkpoint": chosen.relative_to(run.path).as_posix(),
+            **_checkpoints(run, module, checkpoint),
+            "diagnostics_share": round(diagnostics_share(trainer), 4),
+            "warnings": list(callback(trainer, Watch).warnings.values()),
             "rejected_images": [f"{path}: {reason}" for path, reason in data.rejected],
         },
         forget="test/",
@@ -267,7 +266,23 @@ def finish(
         save_encoder(module.encoder, run.encoder, objective=type(module).__name__, training=training, **told)
     if isinstance(module, Classifier):
         save_model(module, run.model, **told)
-    write_run_summary(run, module, trainer.datamodule)  # type: ignore[attr-defined]
+    pictures = draw(module, data, callback(trainer, Monitor).look(module, data))  # of the network that is kept
+    write_run_summary(run, module, data, pictures)
+
+
+def _checkpoints(run: RunFolder, module: pl.LightningModule, checkpoint: RunCheckpoint) -> dict[str, Any]:
+    """What metrics.json says of the last checkpoint and of the best."""
+    told: dict[str, Any] = {"checkpoint_last": run.last.relative_to(run.path).as_posix()}
+    if run.best.exists():
+        told["checkpoint_best"] = run.best.relative_to(run.path).as_posix()
+        told |= {"best_by": checkpoint.criterion(module), "best_epoch": checkpoint.best_epoch}
+    return told
+
+
+def diagnostics_share(trainer: pl.Trainer) -> float:
+    """The share of the fit's time that went into reading the encoder and drawing it."""
+    spent = callback(trainer, Monitor).seconds + callback(trainer, Watch).seconds
+    return spent / callback(trainer, RunRecorder).seconds()
 
 
 def record_figures(trainer: pl.Trainer, run: RunFolder) -> None:
@@ -284,7 +299,8 @@ def report_figures(
     """
     if record:
         record_figures(trainer, run)
-        write_run_summary(run, module, trainer.datamodule)  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        write_run_summary(run, module, data, draw(module, data, callback(trainer, Monitor).look(module, data)))
     if show:
         for name, value in sorted(trainer.callback_metrics.items()):
             print(f"{name:28}{float(value):.4f}")

@@ -8,29 +8,45 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
+from ssl_transfer.running.divergence import diverged, weights_are_finite
 from ssl_transfer.running.folder import RunFolder
+
+C = TypeVar("C", bound=pl.Callback)
 
 
 class RunCheckpoint(Checkpoint):
-    """Keeps `last.ckpt` (each epoch, and in between) and, where the module names a criterion, `best.ckpt`.
+    """Keeps `last.ckpt` (each epoch, and in between) and `best.ckpt`, from which encoder and model are written.
 
     Args:
         every_n_steps: write `last.ckpt` every so many steps.
         every_minutes: and whenever so many minutes have passed.
+        best_by: the figure on the validation split that decides which epoch is the best, e.g. `val/loss`,
+            `val/rankme` or `val/knn_accuracy` (which reads labels); `last` keeps no best. By default `val/loss`
+            in pretraining and `val/accuracy` of a classifier.
     """
 
-    def __init__(self, every_n_steps: int | None = None, every_minutes: float = 5.0) -> None:
+    LOWER_IS_BETTER = ("loss", "error", "alignment", "uniformity")
+
+    def __init__(
+        self, every_n_steps: int | None = None, every_minutes: float = 5.0, best_by: str | None = None
+    ) -> None:
+        if best_by not in (None, "last") and not best_by.startswith("val/"):
+            raise ValueError(
+                f"checkpoint.best_by must be a figure on the validation split, such as val/loss, or last, not {best_by}"
+            )
         if every_n_steps is not None and every_n_steps < 1:
             raise ValueError(f"checkpoint.every_n_steps must be at least 1, not {every_n_steps}")
         self.every_n_steps = every_n_steps
         self.every_minutes = every_minutes
+        self.best_by = best_by
         self.best_value: float | None = None
+        self.best_epoch: int | None = None
         self.best_figures: dict[str, float] = {}
         self.written = time.monotonic()
         self._loader_state: dict[str, int] | None = None
@@ -50,25 +66,42 @@ class RunCheckpoint(Checkpoint):
             self._save_last(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        criterion = getattr(pl_module, "selects_by", None)
-        if trainer.sanity_checking or trainer.state.fn != "fit" or criterion is None:
+        name = self.criterion(pl_module)
+        if trainer.sanity_checking or trainer.state.fn != "fit" or name is None:
             return
-        name, mode = criterion
-        if name not in trainer.callback_metrics:
+        figures = split_figures(trainer)
+        if name not in figures:
+            if self.best_by is not None and self.best_value is None:  # every figure is measured in the first epoch
+                known = ", ".join(sorted(figure for figure in figures if figure.startswith("val/")))
+                raise ValueError(f"checkpoint.best_by {name} is not measured in this fit; known are {known}")
             return
-        value = float(trainer.callback_metrics[name])
-        sign = 1 if mode == "max" else -1
-        if self.best_value is None or sign * value > sign * self.best_value:
-            self.best_value = value
-            self.best_figures = {k: v for k, v in split_figures(trainer).items() if k.startswith("val/")}
-            _save_whole(trainer, _folder(trainer).best)
+        value = figures[name]
+        sign = -1 if name.endswith(self.LOWER_IS_BETTER) else 1
+        better = self.best_value is None or sign * value > sign * self.best_value
+        if trainer.strategy.broadcast(better):
+            self.best_value, self.best_epoch = value, trainer.current_epoch + 1
+            self.best_figures = {k: v for k, v in figures.items() if k.startswith("val/")}
+            self._save(trainer, _folder(trainer).best)
+
+    def criterion(self, module: pl.LightningModule) -> str | None:
+        """The figure that decides which epoch is the best; `None`: the last one counts."""
+        if self.best_by is not None and getattr(module, "selects_by", None) is not None:
+            return None if self.best_by == "last" else self.best_by
+        return getattr(module, "selects_by", None)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save_last(trainer)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
-        _save_whole(trainer, _folder(trainer).last)
+        self._save(trainer, _folder(trainer).last)
         self.written = time.monotonic()
+
+    def _save(self, trainer: pl.Trainer, path: Path) -> None:
+        """A good checkpoint is never replaced by one of a network that has diverged."""
+        assert trainer.lightning_module is not None
+        if not weights_are_finite(trainer.lightning_module):
+            raise diverged(trainer, trainer.lightning_module)
+        _save_whole(trainer, path)
 
     # The place in the epoch. Lightning keeps it too, but does not give it back to a loader that was made before the
     # checkpoint was read, as it is wherever a schedule needs the number of steps.
@@ -90,10 +123,11 @@ class RunCheckpoint(Checkpoint):
         self._loader_state = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_value": self.best_value, "best_figures": self.best_figures}
+        return {"best_value": self.best_value, "best_epoch": self.best_epoch, "best_figures": self.best_figures}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_value = state_dict["best_value"]
+        self.best_epoch = state_dict["best_epoch"]
         self.best_figures = state_dict["best_figures"]
 
 
@@ -131,6 +165,7 @@ class RunRecorder(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.sums, self.count = {}, 0  # an epoch gone on with does not start, and keeps what it had
+        trainer.callback_metrics.clear()  # Lightning keeps what an earlier epoch measured and this one may not
 
     def training_figures(self, trainer: pl.Trainer) -> dict[str, float]:
         """Means over the last epoch, of all its sittings and processes; Lightning forgets the earlier sittings."""
@@ -157,6 +192,11 @@ class RunRecorder(pl.Callback):
         self.seconds_before = state_dict["seconds"]
         self.history = state_dict["history"]
         self.sums, self.count = state_dict["sums"], state_dict["count"]
+
+
+def callback(trainer: pl.Trainer, kind: type[C]) -> C:
+    """The run's callback of a kind."""
+    return next(c for c in trainer.callbacks if isinstance(c, kind))  # type: ignore[attr-defined]
 
 
 def split_figures(trainer: pl.Trainer) -> dict[str, float]:

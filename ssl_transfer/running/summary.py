@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from ssl_transfer.data.batch import Batch
+from ssl_transfer.evaluation.features import Features
 from ssl_transfer.pretraining import Autoencoder, DenoisingAutoencoder, SimCLR
-from ssl_transfer.reporting import image_grid, write_summary
+from ssl_transfer.reporting import Panel, write_summary
+from ssl_transfer.reporting.pictures import FeatureMap, ImageRows, Picture
 from ssl_transfer.running.folder import RunFolder
 
 Curves = dict[str, list[tuple[float, float]]]
+Metrics = dict[str, Any]
+MOST_POINTS = 1000
 
 
-def write_run_summary(run: RunFolder, module: Any, data: Any) -> None:
-    """Write `summary.html`, one file that needs no network: figures, curves, pictures, confusion, configuration."""
-    metrics = run.metrics()
+def write_run_summary(
+    run: RunFolder,
+    module: Any,
+    data: Any,
+    pictures: Sequence[Picture],
+    metrics: Metrics | None = None,
+    warnings: Sequence[str] = (),
+    subtitle: str = "",
+) -> None:
+    """Write `summary.html`, one file that needs no network: figures, curves, pictures, confusion, configuration.
+
+    metrics and warnings: those of a run in progress; by default what `metrics.json` tells.
+    """
+    metrics = run.metrics() if metrics is None else dict(metrics)
     rejected = metrics.pop("rejected_images", [])
+    told = [*metrics.pop("warnings", []), *warnings]
     confusion = getattr(module, "confusion", None)
     write_summary(
         run.summary,
@@ -27,10 +45,10 @@ def write_run_summary(run: RunFolder, module: Any, data: Any) -> None:
         metrics,
         config_yaml=run.config.read_text(encoding="utf-8") if run.config.exists() else "",
         curves={name: curve for name, curve in read_curves(run).items() if len(curve) > 1},
-        pictures=pictures(module, data),
-        warnings=[f"Left out, as it cannot be read: {entry}" for entry in rejected],
+        pictures=[(picture.heading, picture.html()) for picture in pictures],
+        warnings=[*told, *(f"Left out, as it cannot be read: {entry}" for entry in rejected)],
         confusion=None if confusion is None else (confusion.numpy(), module.classes),
-        subtitle=f"The run in {run.path}",
+        subtitle=f"{subtitle or 'The run'} in {run.path}",
     )
 
 
@@ -46,15 +64,40 @@ def read_curves(run: RunFolder) -> Curves:
 
 
 @torch.inference_mode()
-def pictures(module: Any, data: Any, count: int = 10) -> list[tuple[str, str]]:
-    """What an objective makes of a few validation images (training images without a validation split)."""
+def draw(module: Any, data: Any, features: Features | None = None, count: int = 10) -> list[Picture]:
+    """What an objective makes of a few validation images (training images without a validation split).
+
+    features: of images that are to be drawn as a map, if there are any.
+    """
     split = next(split for split in ("val", "train", "all") if len(data.indices(split)))
-    batch = next(iter(data.loader(split, limit=count)))
+    batch = next(iter(data.loader(split, limit=count, everywhere=True)))
     batch = Batch(batch.images[:count].to(module.device), batch.targets[:count], batch.index[:count].to(module.device))
     was_training = module.training
     rows = _rows(module.eval(), batch)
     module.train(was_training)
-    return [(heading, image_grid(images, what="images")) for heading, images in rows.items()]
+    pictures: list[Picture] = [ImageRows(heading, images) for heading, images in rows.items()]
+    return pictures if features is None else [*pictures, feature_map(features, data)]
+
+
+def feature_map(features: Features, data: Any) -> FeatureMap:
+    """At most a thousand images by the two main directions of their L2-normalised features."""
+    step = -(-len(features.features) // MOST_POINTS)
+    z = F.normalize(features.features[::step].double().cpu(), dim=1)
+    z = z - z.mean(0)
+    _, values, axes = torch.linalg.svd(z, full_matrices=False)
+    share = float(values[:2].square().sum() / values.square().sum().clamp(min=1e-12))
+    signs = axes[:2].gather(1, axes[:2].abs().argmax(1, keepdim=True)).sign()  # the same way up every time
+    index = features.index[::step].cpu()
+    classes = features.targets.ndim == 1 and not features.targets.is_floating_point() and data.classes
+    labels = features.targets[::step].cpu().numpy() if classes else np.full(len(z), -1)
+    return FeatureMap(
+        "Features in two dimensions",
+        Panel("Principal components", (z @ (axes[:2] * signs).T).numpy(), f"{share:.0%} of the variance"),
+        labels,
+        list(data.classes) if classes else [],
+        data.images(index),
+        caption="Held-out images by the two main directions of their normalised features; labels only colour.",
+    )
 
 
 def _rows(module: Any, batch: Batch) -> dict[str, dict[str, np.ndarray]]:

@@ -41,12 +41,13 @@ def test_three_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_what_pretraining_writes(pretrained: RunFolder) -> None:
     names = {path.name for path in pretrained.path.iterdir()}
     assert names == {"encoder", "checkpoints", "metrics.json", "config.yaml", "summary.html", "logs"}
-    assert [path.name for path in pretrained.checkpoints.iterdir()] == ["last.ckpt"]
+    assert sorted(path.name for path in pretrained.checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
     assert any(path.name.startswith("events.out.tfevents") for path in pretrained.logs.iterdir())
     metrics = pretrained.metrics()
     assert metrics["seed"] == 0 and metrics["images_seen"] == 2 * 8 * 128 and metrics["wall_seconds"] > 0
-    assert metrics["peak_memory_bytes"] > 1e7 and metrics["checkpoint"] == "checkpoints/last.ckpt"
-    assert metrics["rejected_images"] == []
+    assert metrics["peak_memory_bytes"] > 1e7 and metrics["checkpoint"] == "checkpoints/best.ckpt"
+    assert metrics["checkpoint_last"] == "checkpoints/last.ckpt" and metrics["best_by"] == "val/loss"
+    assert metrics["rejected_images"] == [] and isinstance(metrics["warnings"], list)
     for name, value in metrics.items():
         flat = isinstance(value, int | float | str | list)
         assert flat and ("/" not in name or name.split("/")[0] in ("train", "val", "test"))
@@ -62,7 +63,10 @@ def test_the_curves(pretrained: RunFolder) -> None:
     with (pretrained.logs / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1.0", "2.0"]
-    assert set(rows[0]) == {"epoch", "seconds", "train/loss", "val/loss", "val/knn_accuracy"}
+    read = {"rankme", "feature_std", "alignment", "uniformity", "view_difference", "linear_accuracy", "knn_accuracy"}
+    pace = {"images_per_second", "data_wait_share", "gradient_norm"}
+    expected = {"epoch", "seconds", "val/loss", "val/knn_accuracy_raw_pixels", *(f"val/{name}" for name in read)}
+    assert set(rows[0]) == expected | {"train/loss", *(f"train/{name}" for name in pace)}
     assert float(rows[0]["seconds"]) < float(rows[1]["seconds"])
     assert pretrained.metrics()["train/loss"] == pytest.approx(float(rows[1]["train/loss"]), abs=1e-6)
 

@@ -1,0 +1,73 @@
+"""How fast a fit goes, whether it waits for images, and how large its gradients are."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+
+class Pace(pl.Callback):
+    """Logs `train/images_per_second`, `train/data_wait_share` and `train/gradient_norm` of every epoch.
+
+    The clock runs from the start of the epoch to the end of its last step, validation apart. The gradient's norm is
+    that before any clipping, averaged over the steps. The speed of an epoch that was gone on with is that since then.
+    """
+
+    def __init__(self) -> None:
+        self._reset(None)
+        self.norm, self.steps = torch.zeros(()), 0  # sum over the steps of the epoch
+
+    def _reset(self, loader: Any) -> None:
+        self.images = 0
+        self.started = self.ended = time.perf_counter()
+        self.paused = self.validated = 0.0  # seconds of validation: before the last step, and after it
+        self.waited = self.waited_before = getattr(loader, "seconds_waited", 0.0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._reset(trainer.train_dataloader)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._reset(trainer.train_dataloader)
+        self.norm, self.steps = torch.zeros(()), 0
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        self.norm = self.norm.to(pl_module.device) + torch.nn.utils.get_total_norm(gradients).float()
+        self.steps += 1
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.images += len(batch.index) * trainer.world_size
+        self.paused, self.validated = self.paused + self.validated, 0.0
+        self.ended = time.perf_counter()
+        self.waited = getattr(trainer.train_dataloader, "seconds_waited", 0.0)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.validating_since = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.validated += time.perf_counter() - self.validating_since
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.steps:  # a head that was solved
+            return
+        seconds = max(self.ended - self.started - self.paused, 1e-9)
+        figures = {
+            "images_per_second": self.images / seconds,
+            "data_wait_share": (self.waited - self.waited_before) / seconds,
+            "gradient_norm": self.norm / self.steps,
+        }
+        for name, value in figures.items():
+            pl_module.log(f"train/{name}", value, sync_dist=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"norm": self.norm, "steps": self.steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.norm, self.steps = state_dict["norm"], state_dict["steps"]
