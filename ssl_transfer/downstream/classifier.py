@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ssl_transfer.data.views import Views
 from ssl_transfer.downstream.tuning import Frozen, Tuning
 from ssl_transfer.encoders import Encoder, EncoderSpec
 from ssl_transfer.evaluation.features import Features, encode
+from ssl_transfer.evaluation.gather import gather_features
 from ssl_transfer.evaluation.metrics import classification_metrics, wilson_interval
 from ssl_transfer.evaluation.probes import select_logistic, solve_logistic
 from ssl_transfer.optimisation import Optimisation, total_steps
@@ -62,6 +64,8 @@ class Classifier(pl.LightningModule):
         self.automatic_optimization = not self.solves
         self.selects_by: str | None = None if self.solves else "val/accuracy"
         self.cached: dict[str, Features] = {}
+        self.uneven = False  # whether steps, and processes in a step, may have unequally many labels
+        self.idle = False  # whether a step has none
 
     # building
 
@@ -115,11 +119,13 @@ class Classifier(pl.LightningModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if data.label_budget is not None:
             self.selects_by = None  # a budget counts validation labels too
+        unlabelled = np.asarray(data.table.targets)[data.indices("train")] < 0
+        self.uneven = bool(unlabelled.any())
         if self.tuning.trains_encoder:
             return
         for split in ("train", "val"):
             if len(data.indices(split)):
-                self.cached[split] = encode(self.encoder, data.loader(split), self.device)
+                self.cached[split] = gather_features(encode(self.encoder, data.loader(split), self.device))
         if self.solves:
             self._solve()
 
@@ -129,16 +135,35 @@ class Classifier(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(mix_integers(run_seed(), self.current_epoch, batch_idx, self.global_rank))  # for dropout
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any] | None:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         keep = batch.targets >= 0
-        if not keep.any():
-            return None
         count = int(keep.sum())
-        logits = self.head(self._training_features(batch, keep))
-        loss = F.cross_entropy(logits, batch.targets[keep], label_smoothing=self.label_smoothing)
+        share = self._share(count)
+        loss = self._loss(batch, keep) if count else self._no_loss()
         self.log("loss", loss, prog_bar=True, logger=False)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
-        return {"loss": loss, "count": count}
+        # The value stays this process's own; its gradient counts as much as its labels do.
+        return {"loss": loss.detach() + share * (loss - loss.detach()), "count": count}
+
+    def _loss(self, batch: Batch, keep: Tensor) -> Tensor:
+        logits = self.head(self._training_features(batch, keep))
+        return F.cross_entropy(logits, batch.targets[keep], label_smoothing=self.label_smoothing)
+
+    def _no_loss(self) -> Tensor:
+        """Zero, with a gradient of zero for every weight: other processes may wait for this one's gradients."""
+        return torch.stack([0 * p.sum() for p in self.parameters() if p.requires_grad]).sum()
+
+    def _share(self, count: int) -> float:
+        """This process's labels in a step over the mean of all processes: what its gradient counts in theirs."""
+        if not self.uneven:
+            return 1.0
+        mean = float(self.trainer.strategy.reduce(torch.tensor(float(count), device=self.device), reduce_op="mean"))
+        self.idle = mean == 0
+        return count / mean if mean else 0.0
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.idle:
+            optimizer.zero_grad()  # neither momentum nor decay move the weights
 
     def _training_features(self, batch: Batch, keep: Tensor) -> Tensor:
         if not self.tuning.trains_encoder:
@@ -154,9 +179,20 @@ class Classifier(pl.LightningModule):
         return cached.features[torch.searchsorted(cached.index, index)]
 
     def _solve(self) -> None:
-        """Fit the head to convergence on the cached features."""
+        """Fit the head to convergence on the cached features: the first process, for all."""
+        solution: Any = self._solution() if self.trainer.is_global_zero else None
+        weight, bias, l2 = self.trainer.strategy.broadcast(solution)
+        with torch.no_grad():
+            self.head.weight.copy_(weight)
+            self.head.bias.copy_(bias)
+        if l2 is not None:
+            self.l2 = l2
+
+    def _solution(self) -> tuple[Tensor, Tensor, float | None]:
+        """The head's weight `(K, D)` and bias `(K,)`, on the CPU, and the l2 that was chosen, if it was."""
         tuning = self.tuning
         assert isinstance(tuning, Frozen)
+        l2 = None
         train = self.cached["train"].labelled()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         within_budget = data.label_budget is None and "val" in self.cached
@@ -166,10 +202,8 @@ class Classifier(pl.LightningModule):
             head = solve_logistic(*pair, len(self.classes), tuning.l2)
         else:
             validation = (held_out.features, held_out.targets) if held_out is not None else None
-            head, self.l2 = select_logistic(pair, validation, len(self.classes))
-        with torch.no_grad():
-            self.head.weight.copy_(head.weight)
-            self.head.bias.copy_(head.bias)
+            head, l2 = select_logistic(pair, validation, len(self.classes))
+        return head.weight.cpu(), head.bias.cpu(), l2
 
     def _check_labels(self) -> None:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -192,9 +226,8 @@ class Classifier(pl.LightningModule):
         self._update(self.val_metrics, probabilities, batch)
 
     def on_validation_epoch_end(self) -> None:
-        if any(metric.update_called for metric in self.val_metrics.values()):
-            values = self.val_metrics.compute()
-            self.log_dict(values, prog_bar=False)
+        if self._anywhere(any(metric.update_called for metric in self.val_metrics.values())):
+            self.log_dict(_of_all(self.val_metrics), prog_bar=False, sync_dist=True)
             self.val_metrics.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -204,14 +237,18 @@ class Classifier(pl.LightningModule):
             self.test_confusion.update(probabilities[keep], batch.targets[keep])
 
     def on_test_epoch_end(self) -> None:
-        if not self.test_confusion.update_called:
+        if not self._anywhere(self.test_confusion.update_called):
             raise ValueError("the test split has no labelled image: there is nothing to score")
-        values = self.test_metrics.compute()
-        self.confusion = self.test_confusion.compute().long().cpu()
+        values = _of_all(self.test_metrics)
+        self.confusion = _of_all(self.test_confusion).long().cpu()
         low, high = wilson_interval(float(values["test/accuracy"]), int(self.confusion.sum()))
-        self.log_dict({**values, "test/accuracy_low": low, "test/accuracy_high": high})
+        self.log_dict({**values, "test/accuracy_low": low, "test/accuracy_high": high}, sync_dist=True)
         self.test_metrics.reset()
         self.test_confusion.reset()
+
+    def _anywhere(self, seen: bool) -> bool:
+        """Whether any process has: each must take part in computing what they saw together."""
+        return self.trainer.strategy.reduce_boolean_decision(seen, all=False)
 
     def _update(self, metrics: Any, probabilities: Tensor, batch: Batch) -> bool:
         keep = batch.targets >= 0
@@ -259,3 +296,10 @@ class Classifier(pl.LightningModule):
                 f"the classes of data.source {data.source} differ from the {len(self.classes)} that the model was "
                 f"fitted on: {', '.join(map(repr, odd[:5])) or 'another order'}; give the same classes"
             )
+
+
+def _of_all(metrics: Any) -> Any:
+    """What metrics amount to over all processes, of which some may have seen nothing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The ``compute`` method of metric .* was called before")
+        return metrics.compute()

@@ -18,7 +18,8 @@ from ssl_transfer.pretraining.base import Objective
 class SimCLR(Objective):
     """Contrastive pretraining (Chen et al. 2020, https://arxiv.org/abs/2002.05709).
 
-    The loss is NT-Xent over the global batch: lightly's, which gathers the negatives of all processes.
+    The loss is NT-Xent over the global batch: lightly's, which gathers the projections of all processes. Its gradient,
+    averaged over the processes, is that of one process with the whole batch.
 
     Args:
         encoder: see `Objective`; by default the small residual network with features pooled to 3 × 3.
@@ -60,6 +61,19 @@ class SimCLR(Objective):
 
     def chance_loss(self, batch_size: int) -> float:
         return math.log(2 * batch_size - 1)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate_evenly("val", batch, batch_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate_evenly("test", batch, batch_idx)
+
+    def _evaluate_evenly(self, split: str, batch: Batch, number: int) -> None:
+        """Leave out what not every process has of its batch (an image at most): equally many are gathered from each."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        count = len(data.indices(split)) // self.trainer.world_size - number * data.batch_size
+        if count > 0:
+            self._evaluate(split, Batch(batch.images[:count], batch.targets[:count], batch.index[:count]))
 
     def loss(self, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
         views = torch.cat(self.two_views(batch, epoch))  # (2B, C, H, W)

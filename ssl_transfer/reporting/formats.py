@@ -5,7 +5,19 @@ from __future__ import annotations
 import math
 
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_FRACTIONS = ("accuracy", "precision", "recall", "f1", "auroc", "aupr", "calibration_error", "top1", "top5")
+_FRACTIONS = (
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "auroc",
+    "aupr",
+    "calibration_error",
+    "top1",
+    "top5",
+    "_share",
+    "raw_pixels",
+)
 _SPACE = "\u00a0"  # no line break between a number and its unit
 
 

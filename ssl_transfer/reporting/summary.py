@@ -9,17 +9,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_transfer.reporting.charts import Curve, interval_chart, line_chart
+from ssl_transfer.reporting.charts import Curve, interval_chart
 from ssl_transfer.reporting.confusion import confusion_html
 from ssl_transfer.reporting.formats import metric
 from ssl_transfer.reporting.page import Page
 from ssl_transfer.reporting.results import ResultRow, result_cells
+from ssl_transfer.reporting.run_charts import run_charts
 
 Metric = float | str | bool | None
 _SPLITS = {"test": "test split", "val": "validation split", "train": "training split"}
 _COSTS = {"wall_seconds": "time", "images_seen": "images seen", "peak_memory_bytes": "peak memory"}
 _MOST_TILES = 4
-_FIRST = ("accuracy", "balanced_accuracy", "auroc", "knn_accuracy", "linear_accuracy", "macro_f1", "f1", "loss")
+_FIRST = (
+    *("accuracy", "balanced_accuracy", "auroc", "knn_accuracy", "knn_accuracy_raw_pixels", "linear_accuracy"),
+    *("macro_f1", "f1", "loss"),
+)
 
 
 def write_summary(
@@ -62,8 +66,8 @@ def write_summary(
     shown = {name: curve for name, curve in (curves or {}).items() if curve}
     if shown:
         page.section("Curves").add('<div class="columns">')
-        for name, curve in shown.items():
-            page.add(_curve(name, curve))
+        for chart in run_charts(shown):
+            page.add(chart)
         page.add("</div>")
     if confusion is not None:
         page.section("Confusion").add(confusion_html(*confusion, caption="Number of images."))
@@ -95,15 +99,14 @@ def _tiles(metrics: Mapping[str, Metric]) -> list[tuple[str, str, str]]:
     for name in chosen:
         split, last = name.split("/", 1)
         tiles.append(
-            (metric(name, numbers[name]), last.replace("_", " ").replace("f1", "F1"), _SPLITS.get(split, split))
+            (
+                metric(name, numbers[name]),
+                last.replace("_", " ").replace("f1", "F1").replace("knn", "kNN"),
+                _SPLITS.get(split, split),
+            )
         )
     tiles += [(metric(name, metrics[name]), label, "") for name, label in _COSTS.items() if name in metrics]
     return tiles
-
-
-def _curve(name: str, curve: Curve) -> str:
-    fractions = all(0 <= y <= 1 for _, y in curve) and metric(name, 0.5).endswith("%")
-    return line_chart({name: curve}, x_label="epoch", y_label=name, title=name, as_percent=fractions, height=170)
 
 
 def _exact(value: Metric) -> str:

@@ -18,6 +18,7 @@ from ssl_transfer.pretraining.monitor import Monitor
 from ssl_transfer.running import fit as running
 from ssl_transfer.running.calm import calm
 from ssl_transfer.running.folder import RunFolder
+from ssl_transfer.running.processes import check_alone, check_processes, check_shares, parting
 from ssl_transfer.running.recorder import RunCheckpoint
 
 DEFAULT_DIRECTORY = "runs/last"
@@ -93,7 +94,7 @@ class TrainingCommand(LightningCLI):
         defaults = {**running.trainer_defaults(), **({} if bounded else running.default_max_epochs(self.model))}
         pretrains = self.subcommand == "fit" and isinstance(self.model, ssl_transfer.pretraining.Objective)
         if not pretrains and options.get("devices") in (None, "auto"):
-            options["devices"] = 1  # only pretraining spreads over devices
+            options["devices"] = 1  # only pretraining spreads over all devices unasked
         for name, value in defaults.items():
             if given[name] is None:
                 options[name] = value
@@ -118,13 +119,18 @@ class TrainingCommand(LightningCLI):
         config = self.config[subcommand]
         if subcommand == "fit":
             self._fit(config)
-        elif subcommand == "predict":
+            return
+        check_processes(self.trainer)
+        if subcommand == "predict":
+            check_alone(self.trainer, subcommand)
             outputs = self._evaluate(run, config)
             print(f"wrote {running.write_predictions(run, self.model, self.datamodule, outputs or [])}")
         else:
+            check_shares(self.trainer, self.datamodule, ("val" if subcommand == "validate" else "test",))
             self._evaluate(run, config, verbose=False)
             of_the_run = config.get("ckpt_path") is None
-            running.report_figures(self.trainer, run, self.model, record=of_the_run)
+            with parting(self.trainer):
+                running.report_figures(self.trainer, run, self.model, record=of_the_run)
 
     def _fit(self, config: Namespace) -> None:
         asked = config.get("ckpt_path")

@@ -25,6 +25,7 @@ from ssl_transfer.running.divergence import DivergenceGuard, diverged, weights_a
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.pace import Pace
 from ssl_transfer.running.predictions import write_predictions
+from ssl_transfer.running.processes import check_processes, check_shares, parting
 from ssl_transfer.running.progress import ImagesProgressBar
 from ssl_transfer.running.recorder import RunCheckpoint, RunRecorder, callback, peak_memory_bytes, split_figures
 from ssl_transfer.running.summary import draw, write_run_summary
@@ -66,7 +67,7 @@ def fit(
     bounded = "max_steps" in trainer_options or "max_time" in trainer_options
     defaults = {} if bounded else default_max_epochs(module)
     if not isinstance(module, Objective):
-        defaults |= {"devices": 1}  # only pretraining spreads over devices
+        defaults |= {"devices": 1}  # only pretraining spreads over all devices unasked
     options: dict[str, Any] = {**trainer_defaults(), **defaults, "enable_model_summary": False, **trainer_options}
     bar = options.get("enable_progress_bar", True)
     callbacks = [*run_callbacks(checkpoint, monitor, bar), *options.pop("callbacks", [])]
@@ -78,14 +79,21 @@ def fit(
 
 
 @calm
-def test(module: pl.LightningModule, data: pl.LightningDataModule, directory: str | Path) -> dict[str, Any]:
-    """Score the fitted run in `directory` on the test split; the figures are added to its metrics.json."""
+def test(
+    module: pl.LightningModule, data: pl.LightningDataModule, directory: str | Path, **trainer_options: Any
+) -> dict[str, Any]:
+    """Score the fitted run in `directory` on the test split; the figures are added to its metrics.json.
+
+    trainer_options: arguments of Lightning's `Trainer`, such as `devices`, 1 by default.
+    """
     run = RunFolder(directory)
-    trainer = _bare_trainer(run)
+    trainer = _bare_trainer(run, **trainer_options)
+    check_shares(trainer, data, ("test",))
     checkpoint = ready(module, run.fitted_checkpoint())
     with readable(checkpoint):
         trainer.test(module, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
-    report_figures(trainer, run, module, show=False)
+    with parting(trainer):
+        report_figures(trainer, run, module, show=False)
     return run.metrics()
 
 
@@ -108,9 +116,12 @@ def ready(module: pl.LightningModule, checkpoint: Path) -> Path:
     return checkpoint
 
 
-def _bare_trainer(run: RunFolder) -> pl.Trainer:
-    options = {**trainer_defaults(), "enable_model_summary": False, "devices": 1}
-    return pl.Trainer(default_root_dir=run.path, callbacks=run_callbacks(None, None), logger=False, **options)
+def _bare_trainer(run: RunFolder, **given: Any) -> pl.Trainer:
+    options = {**trainer_defaults(), "enable_model_summary": False, "devices": 1, **given}
+    callbacks = run_callbacks(None, None, options.get("enable_progress_bar", True))
+    trainer = pl.Trainer(default_root_dir=run.path, callbacks=callbacks, logger=False, **options)
+    check_processes(trainer)
+    return trainer
 
 
 def trainer_defaults() -> dict[str, Any]:
@@ -156,9 +167,11 @@ def fit_with(
 ) -> None:
     """Fit with a trainer whose callbacks are `run_callbacks()`, and write the run."""
     run = RunFolder(trainer.default_root_dir)
-    _check_fresh(trainer, module, resume)
+    check_processes(trainer)
+    _check_fresh(module, resume)
     data.prepare_data()
     data.setup("fit")  # before the folder is claimed: a source that cannot be read must not cost an old run
+    check_shares(trainer, data, ("train", "val"))
     checkpoint = claim(trainer, run, overwrite, resume)
     try:
         if trainer.is_global_zero:
@@ -169,22 +182,18 @@ def fit_with(
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         if trainer.state.finished and not trainer.interrupted:
             figures = callback(trainer, RunRecorder).training_figures(trainer)  # of all processes
-            if trainer.is_global_zero:
-                finish(trainer, run, module, data, figures)
+            with parting(trainer):
+                if trainer.is_global_zero:
+                    finish(trainer, run, module, data, figures)
     finally:
         if trainer.is_global_zero:
             run.settle()
 
 
-def _check_fresh(trainer: pl.Trainer, module: pl.LightningModule, resume: bool) -> None:
+def _check_fresh(module: pl.LightningModule, resume: bool) -> None:
     if hasattr(module, "encoder") and not resume:
         raise ValueError(
             f"this {type(module).__name__} has been fitted already, and would go on from its weights: make a new one"
-        )
-    if trainer.world_size > 1 and not isinstance(module, Objective):
-        raise ValueError(
-            f"trainer.devices: a {type(module).__name__} fits in one process, not {trainer.world_size}; "
-            "use --trainer.devices 1"
         )
 
 
@@ -297,6 +306,8 @@ def report_figures(
 
     record: false for another checkpoint than the one that metrics.json speaks of.
     """
+    if not trainer.is_global_zero:
+        return
     if record:
         record_figures(trainer, run)
         data = trainer.datamodule  # type: ignore[attr-defined]

@@ -19,6 +19,8 @@ from ssl_transfer.running.folder import RunFolder
 
 C = TypeVar("C", bound=pl.Callback)
 
+STEPS_TO_AGREE = 20  # between one look at the clock and the next
+
 
 class RunCheckpoint(Checkpoint):
     """Keeps `last.ckpt` (each epoch, and in between) and `best.ckpt`, from which encoder and model are written.
@@ -62,8 +64,15 @@ class RunCheckpoint(Checkpoint):
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         due_by_step = self.every_n_steps is not None and (trainer.global_step % self.every_n_steps == 0)
-        if due_by_step or time.monotonic() - self.written > 60 * self.every_minutes:
+        if due_by_step or self._due_by_time(trainer):
             self._save_last(trainer)
+
+    def _due_by_time(self, trainer: pl.Trainer) -> bool:
+        """The clocks of several processes differ, and they save together: so they agree, every few steps."""
+        due = time.monotonic() - self.written > 60 * self.every_minutes
+        if trainer.world_size > 1 and trainer.global_step % STEPS_TO_AGREE:
+            return False
+        return trainer.strategy.reduce_boolean_decision(due, all=False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         name = self.criterion(pl_module)
@@ -169,8 +178,10 @@ class RunRecorder(pl.Callback):
 
     def training_figures(self, trainer: pl.Trainer) -> dict[str, float]:
         """Means over the last epoch, of all its sittings and processes; Lightning forgets the earlier sittings."""
-        means = {f"train/{name}": total / max(1, self.count) for name, total in self.sums.items()}
-        return {name: float(trainer.strategy.reduce(mean, reduce_op="mean")) for name, mean in means.items()}
+        if not self.sums:
+            return {}
+        of_all = [_sum(trainer, value) for value in (torch.tensor(self.count), *self.sums.values())]
+        return {f"train/{name}": total / max(1, of_all[0]) for name, total in zip(self.sums, of_all[1:], strict=True)}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         figures = {**split_figures(trainer), **self.training_figures(trainer)}
@@ -202,6 +213,12 @@ def callback(trainer: pl.Trainer, kind: type[C]) -> C:
 def split_figures(trainer: pl.Trainer) -> dict[str, float]:
     """The trainer's last logged figures whose names carry their split."""
     return {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+
+
+def _sum(trainer: pl.Trainer, value: torch.Tensor) -> float:
+    """The sum over the processes; the value stays as it is."""
+    here = value.clone().to(trainer.strategy.root_device)
+    return float(trainer.strategy.reduce(here, reduce_op="sum"))
 
 
 def _save_whole(trainer: pl.Trainer, path: Path) -> None:

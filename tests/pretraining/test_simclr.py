@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -83,6 +85,23 @@ def test_views_differ_from_each_other_and_by_epoch(batch: Batch, built: Build) -
     assert first.shape == second.shape == batch.images.shape and not torch.equal(first, second)
     again, later = module.two_views(batch, epoch=0)[0], module.two_views(batch, epoch=1)[0]
     assert torch.equal(first, again) and not torch.equal(first, later)
+
+
+def test_every_process_evaluates_equally_many_images(
+    batch: Batch, built: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 125 images on three processes the third has 41, one fewer than the others; of 122 the first two have 41."""
+    module = built(SimCLR(SMALL))
+    seen: list[int] = []
+    monkeypatch.setattr(SimCLR, "_evaluate", lambda self, split, part: seen.append(len(part.index)))
+    data = SimpleNamespace(batch_size=4, indices=lambda split: np.arange(125))
+    monkeypatch.setattr(SimCLR, "trainer", SimpleNamespace(datamodule=data, world_size=3))
+    for number in (0, 9, 10):
+        module.validation_step(Batch(*(x[:4] if number < 10 else x[:2] for x in batch[:3])), number)
+    assert seen == [4, 4, 1]
+    data.indices = lambda split: np.arange(122)  # 41, 41 and 40
+    module.test_step(Batch(*(x[:1] for x in batch[:3])), 10)
+    assert seen == [4, 4, 1]
 
 
 def test_the_projector_s_widths(built: Build) -> None:
