@@ -29,8 +29,14 @@ check: .venv/.test  ## lint, types, layers
 slow: .venv/.test  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
-bench: .venv/.test  ## measure what the README states; about an hour
-	$(BIN)/python benchmarks/fashion_mnist.py
+ROOT ?= data
+bench: .venv/.test  ## measure what the README states: hours; each script goes on where it was stopped
+	$(BIN)/python benchmarks/startup.py --root $(ROOT)
+	$(BIN)/python benchmarks/embedding.py --root $(ROOT)
+	$(BIN)/python benchmarks/throughput.py --root $(ROOT)
+	$(BIN)/python benchmarks/frozen.py --root $(ROOT)
+	$(BIN)/python benchmarks/time_to_accuracy.py --root $(ROOT)
+	$(BIN)/python benchmarks/fashion_mnist.py --root $(ROOT)
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from ssl_transfer.data.batch import Batch
 from ssl_transfer.files import whole_file
+
+ROW_GROUP = 8192
+FEATURES = "features.list.element"  # what Parquet calls the numbers within
 
 
 def embed(
@@ -61,11 +66,14 @@ def embed(
         on_bad_image=on_bad_image,  # type: ignore[arg-type]
         batch_size=batch_size,
     )
-    data.setup()
-    rows, started = 0, time.monotonic()
+    batches = data.stream()
     target = Path(out)
-    with whole_file(target) as temporary, pq.ParquetWriter(temporary, _schema(network.feature_dim)) as writer:
-        for table in _tables(network.to(where), data, where):
+    schema = _schema(network.feature_dim)
+    text = [name for name in schema.names if name != "features"]  # numbers gain nothing by either, and cost much time
+    options: dict[str, Any] = {"use_dictionary": text, "compression": {**dict.fromkeys(text, "zstd"), FEATURES: "none"}}
+    rows, started = 0, time.monotonic()
+    with _lean_arrow(), whole_file(target) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
+        for table in _groups(_tables(network.to(where), data, batches, where)):
             writer.write_table(table)
             rows += len(table)
     seconds = time.monotonic() - started
@@ -73,10 +81,33 @@ def embed(
     return 0
 
 
+@contextmanager
+def _lean_arrow() -> Iterator[None]:
+    """Arrow allocates from the system: its own pool keeps what it has freed, soon a gigabyte."""
+    pool = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(pool)
+
+
+def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Tables of about `ROW_GROUP` rows: a writer keeps a few kilobytes for every group until the file is closed."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        if sum(map(len, held)) >= ROW_GROUP:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)
+
+
 @torch.inference_mode()
-def _tables(network: Any, data: Any, device: torch.device) -> Iterator[pa.Table]:
+def _tables(network: Any, data: Any, batches: Iterable[Batch], device: torch.device) -> Iterator[pa.Table]:
     schema = _schema(network.feature_dim)
-    for batch in data.loader("all"):
+    for batch in batches:
         features = network(batch.images.to(device)).float().cpu()
         rows = batch.index.tolist()
         labels = [data.classes[t] if data.classes and t >= 0 else None for t in _classes(batch.targets)]

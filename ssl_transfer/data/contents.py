@@ -29,9 +29,9 @@ def examine(source: Source, max_pixels: int) -> Contents:
     if source.arrays is not None:
         _, height, width, channels = source.arrays.shape
         bits = 8 * source.arrays.dtype.itemsize
-        header = Header("array", height, width, channels, bits, "16 bits, scaled to 8 bits" if bits == 16 else "")
+        same = Header("array", height, width, channels, bits, "16 bits, scaled to 8 bits" if bits == 16 else "")
         count = len(source)
-        return Contents([header] * count, array_hashes(source.arrays), [""] * count, {})
+        return Contents([same] * count, array_hashes(source.arrays), [""] * count, {})
 
     paths = source.records.paths
 
@@ -46,13 +46,16 @@ def examine(source: Source, max_pixels: int) -> Contents:
         except BadImage as error:
             return None, digest, mask_digest, error.reason
 
-    looks = list(in_order(look, range(len(source)), "Reading"))
-    return Contents(
-        headers=[look[0] for look in looks],
-        hashes=np.array([look[1] for look in looks], "S32"),
-        masks=[look[2] for look in looks],
-        rejected={row: look[3] for row, look in enumerate(looks) if look[0] is None},
-    )
+    contents = Contents([], np.zeros(len(source), "S32"), [], {})
+    seen: dict[Header | None, Header | None] = {None: None}  # most images of a source share a header
+    for row, found in enumerate(in_order(look, range(len(source)), "Reading")):
+        header, digest, mask_digest, reason = found
+        contents.headers.append(seen.setdefault(header, header))
+        contents.hashes[row] = digest.encode()
+        contents.masks.append(mask_digest)
+        if header is None:
+            contents.rejected[row] = reason
+    return contents
 
 
 def duplicates_across_splits(records: Records) -> np.ndarray:

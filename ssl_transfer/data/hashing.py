@@ -18,7 +18,7 @@ def content_hash(data: bytes) -> str:
 
 def array_hashes(images: np.ndarray) -> np.ndarray:
     """The content hash of every image of an array `(N, ...)`, `(N,)` S32."""
-    return np.array([content_hash(image.tobytes()) for image in images], "S32")
+    return np.fromiter((content_hash(image.tobytes()).encode() for image in images), "S32", len(images))
 
 
 def hash_order(keys: np.ndarray, seed: int, purpose: str) -> np.ndarray:

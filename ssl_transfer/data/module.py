@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 
+from ssl_transfer.data.batch import Batch
 from ssl_transfer.data.contents import Contents, duplicates_across_splits, examine, listed
 from ssl_transfer.data.decode import MAX_PIXELS
 from ssl_transfer.data.hashing import content_hash
@@ -19,7 +23,7 @@ from ssl_transfer.data.shape import choose_shape
 from ssl_transfer.data.sources import Source, open_source
 from ssl_transfer.data.splits import assign_splits, draw_label_budget
 from ssl_transfer.data.statistics import mean_and_std
-from ssl_transfer.data.store import Recipe, Store, build_store, measure_range
+from ssl_transfer.data.store import Recipe, Store, build_store, measure_range, stream_images
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -124,6 +128,33 @@ class ImageDataModule(pl.LightningDataModule):
         """
         if self._store is not None:
             return
+        source, contents, rows, table = self._survey()
+        store = self._decode(source, contents, rows, table)
+        self._reject(table, store.rejected)
+        self.table = table.select(np.setdiff1d(np.arange(len(table)), list(store.rejected)))
+        self._finish(store, stage)
+
+    def stream(self) -> Iterator[Batch]:
+        """Every image once, in the order of the source, decoded when it is asked for and kept nowhere.
+
+        For a pass over more images than fit in memory; `setup()` is not needed, and `index` counts rows of `table`,
+        which says path, split and target of each. Unreadable images stop it or are left out, as in `setup()`.
+        """
+        source, contents, rows, table = self._survey()
+        self.table, self.classes = table, table.classes
+        recipe = replace(self._recipe(source, contents, rows, table), masks=False)
+
+        def batches() -> Iterator[Batch]:
+            for kept, images, rejected in stream_images(source, rows, recipe, self.batch_size):
+                self._reject(table, rejected)
+                if len(kept):
+                    targets = torch.from_numpy(table.targets[kept])
+                    yield Batch(torch.from_numpy(images), targets, torch.from_numpy(kept))
+
+        return batches()
+
+    def _survey(self) -> tuple[Source, Contents, np.ndarray, Records]:
+        """The source, what a first look finds, its readable rows, and the table of these with their splits."""
         source = open_source(self.source, self.root, self.pattern)
         if not len(source):
             raise ValueError(f"data.source: {self.source} holds no images")
@@ -134,29 +165,30 @@ class ImageDataModule(pl.LightningDataModule):
         rows = np.array([row for row in range(len(source)) if row not in contents.rejected], np.int64)
         if not len(rows):
             raise ValueError(f"data.source: no image of {self.source} can be read: {self._rejected_list()}")
-        table = source.records.select(rows)
+        table = source.records.select(rows) if contents.rejected else source.records
         self.duplicates_across_splits = self._count_duplicates(table)
         self.stated_splits = [split for split in ("val", "test") if (table.splits == split).any()]
         table.splits = assign_splits(table, self.val_fraction, self.test_fraction, self.seed)
-        store = self._decode(source, contents, rows, table)
-        self._reject(table, store.rejected)
-        self.table = table.select(np.setdiff1d(np.arange(len(table)), list(store.rejected)))
-        self._finish(store, stage)
+        return source, contents, rows, table
 
     def _decode(self, source: Source, contents: Contents, rows: np.ndarray, table: Records) -> Store:
         """Choose shape and range, then decode `rows`, of which `table` is the table."""
+        recipe = self._recipe(source, contents, rows, table)
+        masks = "/".join(contents.masks[row] for row in rows)
+        key = content_hash(b"".join(table.hashes.tolist()) + masks.encode())
+        budget = int(self.memory_budget * 2**30)
+        return build_store(source, rows, recipe, budget, Path(self.cache_dir) if self.cache_dir else None, key)
+
+    def _recipe(self, source: Source, contents: Contents, rows: np.ndarray, table: Records) -> Recipe:
+        """Shape, range and all else that decoding needs to know."""
         headers = [header for header in contents.headers if header is not None]
         self.shape = choose_shape(headers, table.paths.tolist(), self.size, self.channels)
-        deep = np.array([header.bits == 16 for header in headers])
+        deep = np.fromiter((header.bits == 16 for header in headers), bool, len(headers))
         if deep.any() and self.value_range is None:
             in_train = deep & (table.splits == "train")
             measured = rows[in_train if in_train.any() else deep]
             self.value_range = measure_range(source, measured.tolist(), self.max_pixels)
-        masks = [contents.masks[row] for row in rows]
-        recipe = Recipe(*self.shape, self.resize, self.value_range, any(masks), self.max_pixels)
-        key = content_hash(b"".join(table.hashes.tolist()) + "/".join(masks).encode())
-        budget = int(self.memory_budget * 2**30)
-        return build_store(source, rows, recipe, budget, Path(self.cache_dir) if self.cache_dir else None, key)
+        return Recipe(*self.shape, self.resize, self.value_range, any(contents.masks), self.max_pixels)
 
     def _finish(self, store: Store, stage: str | None) -> None:
         """What follows from the store and the final table."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -24,7 +25,7 @@ class _Rate(ProgressColumn):
         return Text("" if task.speed is None else f"{task.speed:,.0f} images/s")
 
 
-def in_order(work: Callable[[int], T], rows: Sequence[int], description: str) -> Iterator[T]:
+def in_order(work: Callable[[int], T], rows: Sequence[int] | np.ndarray, description: str) -> Iterator[T]:
     """`work(row)` for every row, computed by a thread a core, yielded in the order of `rows`.
 
     >>> list(in_order(lambda row: row * row, range(4), "squares"))

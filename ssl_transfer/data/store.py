@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -85,6 +85,32 @@ def cache_folder(cache_dir: Path | None) -> Path:
     return Path(cache_dir or os.environ.get("SSL_TRANSFER_CACHE") or "~/.cache/ssl_transfer").expanduser() / "stores"
 
 
+def stream_images(
+    source: Source, rows: np.ndarray, recipe: Recipe, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, dict[int, str]]]:
+    """Decode the `rows` of a source batch by batch, keeping none, masks left out.
+
+    Yields positions in `rows`, their images `(B, C, H, W)`, and the positions rejected on the way with their reasons.
+    Threads decode ahead while the caller works.
+    """
+    if source.arrays is not None and _as_is(source.arrays, recipe):
+        for low in range(0, len(rows), batch_size):
+            positions = np.arange(low, min(low + batch_size, len(rows)))
+            yield positions, np.ascontiguousarray(source.arrays[rows[positions]].transpose(0, 3, 1, 2)), {}
+        return
+    images: dict[int, np.ndarray] = {}
+    rejected: dict[int, str] = {}
+    for position, result in enumerate(in_order(lambda row: _try(source, row, recipe), rows, "Encoding")):
+        if isinstance(result, str):
+            rejected[position] = result
+        else:
+            images[position] = result[0]
+        if len(images) == batch_size or position + 1 == len(rows):
+            none = np.empty((0, recipe.channels, recipe.height, recipe.width), np.uint8)
+            yield np.fromiter(images, np.int64), np.stack([*images.values()]) if images else none, rejected
+            images, rejected = {}, {}
+
+
 def _as_is(arrays: np.ndarray, recipe: Recipe) -> bool:
     return arrays.dtype == np.uint8 and arrays.shape[1:] == (recipe.height, recipe.width, recipe.channels)
 
@@ -94,14 +120,8 @@ def _fill(
 ) -> dict[int, str]:
     """Decode into the front of `images` and `masks`; the positions in `rows` that were rejected, with reasons."""
 
-    def work(row: int) -> tuple[np.ndarray, np.ndarray | None] | str:
-        try:
-            return render(source, row, recipe)
-        except BadImage as error:
-            return error.reason
-
     rejected: dict[int, str] = {}
-    for position, result in enumerate(in_order(work, rows.tolist(), "Decoding")):
+    for position, result in enumerate(in_order(lambda row: _try(source, row, recipe), rows, "Decoding")):
         if isinstance(result, str):
             rejected[position] = result
             continue
@@ -110,6 +130,14 @@ def _fill(
         if masks is not None and result[1] is not None:
             masks[kept] = result[1]
     return rejected
+
+
+def _try(source: Source, row: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray | None] | str:
+    """The rendered row, or why there is none."""
+    try:
+        return render(source, row, recipe)
+    except BadImage as error:
+        return error.reason
 
 
 def _cut(images: np.ndarray, masks: np.ndarray | None, rejected: dict[int, str]) -> Store:

@@ -14,6 +14,8 @@ from ssl_transfer.data.batch import Batch
 from ssl_transfer.data.module import ImageDataModule
 from tests.conftest import scene
 
+Bad = dict[str, tuple[bytes, str]]
+
 
 def _ready(source: Path | str, **arguments: Any) -> ImageDataModule:
     data = ImageDataModule(str(source), **arguments)
@@ -236,3 +238,26 @@ def test_lightning_resumes_in_the_middle_of_an_epoch(photos: Path, tmp_path: Pat
     assert len(whole) == 12 and whole[0] != whole[4]
     for step in (2, 4, 6):
         assert seen(tmp_path / "saved" / f"step={step}.ckpt") == whole[step:], step
+
+
+def test_a_stream_gives_what_the_store_holds(photos: Path, bad_files: Bad) -> None:
+    (photos / "ant" / "broken.jpg").write_bytes(bad_files["truncated.jpg"][0])
+    options: dict[str, Any] = {"size": 16, "batch_size": 7, "on_bad_image": "skip"}
+    data, whole = ImageDataModule(str(photos), **options), ImageDataModule(str(photos), **options)
+    with pytest.warns(UserWarning, match="unreadable images are left out"):
+        whole.setup()
+    with pytest.warns(UserWarning, match="unreadable images are left out"):
+        batches = list(data.stream())
+    rows = torch.cat([batch.index for batch in batches]).numpy()
+    assert data.table.paths[rows].tolist() == whole.table.paths.tolist()
+    assert data.table.splits[rows].tolist() == whole.table.splits.tolist()
+    images, targets = (torch.cat(column) for column in list(zip(*batches, strict=True))[:2])
+    assert np.array_equal(images.numpy(), whole.images(np.arange(len(whole.table))))
+    assert targets.tolist() == whole.table.targets.tolist()
+    assert max(len(batch.index) for batch in batches) == 7 and data.rejected == whole.rejected
+
+
+def test_a_stream_refuses_what_it_cannot_read(photos: Path, bad_files: Bad) -> None:
+    (photos / "bee" / "broken.jpg").write_bytes(bad_files["truncated.jpg"][0])
+    with pytest.raises(ValueError, match=r"broken\.jpg"):
+        list(ImageDataModule(str(photos), size=16).stream())

@@ -137,7 +137,7 @@ def several(count: int) -> dict[str, Any]:
 
 def in_two(what: str, folder: Path) -> None:
     """Run this file as a script."""
-    done = subprocess.run([sys.executable, __file__, what, str(folder)], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, __file__, what, str(folder)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     told = done.stdout.splitlines()
     assert told.count("alone") == 1 and told[-1] == "alone" and done.stderr == ""
@@ -260,6 +260,7 @@ def test_fewer_images_than_processes(digits: ImageDataModule) -> None:
 
 
 def test_several_processes_after_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_went_on_alone", False)
     monkeypatch.setattr(processes, "_rank", 1)
     with pytest.raises(SystemExit) as left:
         processes.check_processes(_trainer(devices=1))
@@ -268,7 +269,6 @@ def test_several_processes_after_one(monkeypatch: pytest.MonkeyPatch) -> None:
     processes.check_processes(_trainer(devices=1))
     with pytest.raises(ValueError, match="ended when it went on in one"):
         processes.check_processes(_trainer(devices=2, strategy="ddp"))
-    monkeypatch.setattr(processes, "_went_on_alone", False)
 
 
 if __name__ == "__main__":
