@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,24 +71,13 @@ def embed(
     text = [name for name in schema.names if name != "features"]  # numbers gain nothing by either, and cost much time
     options: dict[str, Any] = {"use_dictionary": text, "compression": {**dict.fromkeys(text, "zstd"), FEATURES: "none"}}
     rows, started = 0, time.monotonic()
-    with _lean_arrow(), whole_file(target) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
+    with whole_file(target) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
         for table in _groups(_tables(network.to(where), data, batches, where)):
             writer.write_table(table)
             rows += len(table)
     seconds = time.monotonic() - started
     print(f"wrote {target}: {rows} images × {network.feature_dim} features, {rows / seconds:,.0f} images/s")
     return 0
-
-
-@contextmanager
-def _lean_arrow() -> Iterator[None]:
-    """Arrow allocates from the system: its own pool keeps what it has freed, soon a gigabyte."""
-    pool = pa.default_memory_pool()
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        yield
-    finally:
-        pa.set_memory_pool(pool)
 
 
 def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
