@@ -22,6 +22,7 @@ _PUBLIC = {
     "Optimisation": "ssl_transfer.optimisation",
     "Scratch": "ssl_transfer.downstream",
     "SimCLR": "ssl_transfer.pretraining",
+    "StreamDataModule": "ssl_transfer.data.stream",
     "Views": "ssl_transfer.data.views",
     "fit": "ssl_transfer.running.fit",
     "load_encoder": "ssl_transfer.encoders",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ssl_transfer.data.batch import Batch as Batch
     from ssl_transfer.data.corruptions import Corruption as Corruption
     from ssl_transfer.data.module import ImageDataModule as ImageDataModule
+    from ssl_transfer.data.stream import StreamDataModule as StreamDataModule
     from ssl_transfer.data.views import Views as Views
     from ssl_transfer.downstream import Classifier as Classifier
     from ssl_transfer.downstream import Frozen as Frozen

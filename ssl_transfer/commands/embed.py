@@ -13,8 +13,9 @@ import torch
 
 from ssl_transfer.data.batch import Batch
 from ssl_transfer.files import whole_file
+from ssl_transfer.memory import give_back_memory
 
-ROW_GROUP = 8192
+TRIM = 16_384  # rows after which freed memory is given back
 FEATURES = "features.list.element"  # what Parquet calls the numbers within
 
 
@@ -72,36 +73,27 @@ def embed(
     options: dict[str, Any] = {"use_dictionary": text, "compression": {**dict.fromkeys(text, "zstd"), FEATURES: "none"}}
     rows, started = 0, time.monotonic()
     with whole_file(target) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
-        for table in _groups(_tables(network.to(where), data, batches, where)):
-            writer.write_table(table)
-            rows += len(table)
+        for batch in _encoded(network.to(where), data, batches, where):
+            writer.write_batch(batch)
+            rows += len(batch)
+            if rows % TRIM < len(batch):
+                give_back_memory()
     seconds = time.monotonic() - started
     print(f"wrote {target}: {rows} images × {network.feature_dim} features, {rows / seconds:,.0f} images/s")
     return 0
 
 
-def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Tables of about `ROW_GROUP` rows: a writer keeps a few kilobytes for every group until the file is closed."""
-    held: list[pa.Table] = []
-    for table in tables:
-        held.append(table)
-        if sum(map(len, held)) >= ROW_GROUP:
-            yield pa.concat_tables(held)
-            held = []
-    if held:
-        yield pa.concat_tables(held)
-
-
 @torch.inference_mode()
-def _tables(network: Any, data: Any, batches: Iterable[Batch], device: torch.device) -> Iterator[pa.Table]:
+def _encoded(network: Any, data: Any, batches: Iterable[Batch], device: torch.device) -> Iterator[pa.RecordBatch]:
     schema = _schema(network.feature_dim)
     for batch in batches:
         features = network(batch.images.to(device)).float().cpu()
         rows = batch.index.tolist()
         labels = [data.classes[t] if data.classes and t >= 0 else None for t in _classes(batch.targets)]
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(features.flatten().numpy()), features.shape[1])
-        columns = [[data.table.paths[r] for r in rows], [str(data.table.splits[r]) for r in rows], labels, vectors]
-        yield pa.table(columns, schema=schema)
+        texts = [[data.table.paths[r] for r in rows], [str(data.table.splits[r]) for r in rows], labels]
+        columns = [*(pa.array(column, pa.string()) for column in texts), vectors]
+        yield pa.record_batch(columns, schema=schema)
 
 
 def _classes(targets: torch.Tensor) -> list[int]:

@@ -10,6 +10,7 @@ from jsonargparse import Namespace
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+import ssl_transfer.data.stream
 import ssl_transfer.downstream
 import ssl_transfer.pretraining
 from ssl_transfer.data.module import ImageDataModule

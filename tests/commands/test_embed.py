@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ssl_transfer.commands import embed as module
 from ssl_transfer.commands.embed import embed
 from ssl_transfer.data.module import ImageDataModule
 from ssl_transfer.encoders import EncoderSpec, build_encoder, load_encoder, save_encoder
@@ -45,12 +44,11 @@ def test_rows_are_the_encoder_s_features(encoder: Path, tmp_path: Path, capsys: 
 
 
 def test_it_streams(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images and features are held by the batch and by the row group, never all at once."""
-    monkeypatch.setattr(module, "ROW_GROUP", 500)
+    """What is encoded is written before the next batch is decoded: a row group a batch, and no more held than that."""
     monkeypatch.setattr(ImageDataModule, "setup", None)  # which would decode them all
     embed(str(encoder), "digits", str(tmp_path / "a.parquet"), batch_size=100, device="cpu")
     groups = pq.ParquetFile(tmp_path / "a.parquet").metadata
-    assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [500, 500, 500, 297]
+    assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [100] * 17 + [97]
 
 
 def test_images_are_brought_to_the_encoder_s_size_and_channels(encoder: Path, tmp_path: Path, photos: Path) -> None:
@@ -73,8 +71,7 @@ def test_unlabelled_images_have_no_label(encoder: Path, tmp_path: Path) -> None:
 def test_a_failure_leaves_what_was_there(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "features.parquet"
     out.write_bytes(b"an earlier file")
-    monkeypatch.setattr(module, "ROW_GROUP", 100)
-    write, calls = pq.ParquetWriter.write_table, []
+    write, calls = pq.ParquetWriter.write_batch, []
 
     def failing(writer: pq.ParquetWriter, table: object) -> None:
         calls.append(table)
@@ -82,7 +79,7 @@ def test_a_failure_leaves_what_was_there(encoder: Path, tmp_path: Path, monkeypa
             raise OSError("the disk is full")
         write(writer, table)
 
-    monkeypatch.setattr(pq.ParquetWriter, "write_table", failing)
+    monkeypatch.setattr(pq.ParquetWriter, "write_batch", failing)
     with pytest.raises(OSError, match="the disk is full"):
         embed(str(encoder), "digits", str(out), batch_size=100, device="cpu")
     assert out.read_bytes() == b"an earlier file" and [path.name for path in tmp_path.iterdir()] == [out.name]
