@@ -133,10 +133,10 @@ class BatchLoader:
 
     def _share(self) -> tuple[int, int]:
         """This process's rank among those that share the images, and how many they are."""
-        return (0, 1) if self.everywhere else _process()
+        return (0, 1) if self.everywhere else process_rank()
 
 
-def _process() -> tuple[int, int]:
+def process_rank() -> tuple[int, int]:
     """This process's rank and how many there are."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()

@@ -128,7 +128,7 @@ class ImageDataModule(pl.LightningDataModule):
         """
         if self._store is not None:
             return
-        source, contents, rows, table = self._survey()
+        source, contents, rows, table = self.survey()
         store = self._decode(source, contents, rows, table)
         self._reject(table, store.rejected)
         self.table = table.select(np.setdiff1d(np.arange(len(table)), list(store.rejected)))
@@ -140,7 +140,7 @@ class ImageDataModule(pl.LightningDataModule):
         For a pass over more images than fit in memory; `setup()` is not needed, and `index` counts rows of `table`,
         which says path, split and target of each. Unreadable images stop it or are left out, as in `setup()`.
         """
-        source, contents, rows, table = self._survey()
+        source, contents, rows, table = self.survey()
         self.table, self.classes = table, table.classes
         recipe = replace(self._recipe(source, contents, rows, table), masks=False)
 
@@ -153,7 +153,7 @@ class ImageDataModule(pl.LightningDataModule):
 
         return batches()
 
-    def _survey(self) -> tuple[Source, Contents, np.ndarray, Records]:
+    def survey(self) -> tuple[Source, Contents, np.ndarray, Records]:
         """The source, what a first look finds, its readable rows, and the table of these with their splits."""
         source = open_source(self.source, self.root, self.pattern)
         if not len(source):

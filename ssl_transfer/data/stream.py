@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib import import_module
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from PIL import Image
 
-from ssl_transfer.data.batch import Batch
 from ssl_transfer.data.contents import listed
 from ssl_transfer.data.decode import MAX_PIXELS
 from ssl_transfer.data.hashing import content_hash
-from ssl_transfer.data.loader import EpochOrder, _process
-from ssl_transfer.data.module import ImageDataModule
+from ssl_transfer.data.loader import process_rank
+from ssl_transfer.data.records import SPLITS
 from ssl_transfer.data.resize import Resize
 from ssl_transfer.data.store import Recipe
-from ssl_transfer.files import whole_folder
+from ssl_transfer.data.stream_loader import Bad, StreamLoader, StreamNotes, shards_module
+from ssl_transfer.data.stream_writer import write_shards
+
+__all__ = ["StreamDataModule", "write_shards"]
 
 MEASURED = 4096  # training images that mean, std and class names are read from
 _MEASURING_BATCH = 64
-_SPLITS = ("train", "val", "test")
-
-Bad = list[tuple[int, str, str]]  # (index, path, reason)
 
 
 class StreamDataModule(pl.LightningDataModule):
@@ -96,7 +88,7 @@ class StreamDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.source = train
-        self.places = {name: place for name, place in zip(_SPLITS, (train, val, test), strict=True) if place}
+        self.places = {name: place for name, place in zip(SPLITS, (train, val, test), strict=True) if place}
         self.size, self.channels, self.resize = size, channels, resize
         self.batch_size, self.num_workers = batch_size, num_workers
         self.on_bad_image = on_bad_image
@@ -131,7 +123,7 @@ class StreamDataModule(pl.LightningDataModule):
             return
         self.shape = (self.channels, self.size, self.size)
         found = {split: self._look(split) for split in self.places}
-        counts = {split: found[split]["count"] if split in found else 0 for split in _SPLITS}
+        counts = {split: found[split]["count"] if split in found else 0 for split in SPLITS}
         if not counts["train"]:
             raise ValueError(f"data.train: {self.source} holds no images")
         self._counts = counts
@@ -145,7 +137,7 @@ class StreamDataModule(pl.LightningDataModule):
     def _look(self, split: str) -> dict[str, Any]:
         """Number of images, classes and chunks that a split's index.json tells."""
         place, cure = self.places[split], "write them with ssl_transfer.data.stream.write_shards"
-        stream = _shards_module().ShardStream
+        stream = shards_module().ShardStream
         if "://" not in place and not place.startswith("local:") and not (Path(place) / "index.json").is_file():
             raise ValueError(f"data.{split}: {place} has no index.json, so it holds no litdata shards; {cure}")
         try:
@@ -157,11 +149,11 @@ class StreamDataModule(pl.LightningDataModule):
 
     def _shards(self, split: str) -> Any:
         recipe = Recipe(*self.shape, self.resize, self.value_range, False, self.max_pixels)
-        offset = sum(self._counts.get(earlier, 0) for earlier in _SPLITS[: _SPLITS.index(split)])
+        offset = sum(self._counts.get(earlier, 0) for earlier in SPLITS[: SPLITS.index(split)])
         home = self.cache_dir or os.environ.get("SSL_TRANSFER_CACHE") or "~/.cache/ssl_transfer"
         folder = Path(home).expanduser() / "shards"
         folder.mkdir(parents=True, exist_ok=True)
-        return _shards_module().Shards(self.places[split], recipe, offset, str(folder), int(self.cache_budget * 2**30))
+        return shards_module().Shards(self.places[split], recipe, offset, str(folder), int(self.cache_budget * 2**30))
 
     def _measure(self) -> set[str]:
         """Set mean and std from the first training images; the labels met."""
@@ -189,11 +181,11 @@ class StreamDataModule(pl.LightningDataModule):
 
     def indices(self, split: str) -> range:
         """The indices of "train", "val", "test" or "all"."""
-        if split not in (*_SPLITS, "all") or not self._counts:
-            raise ValueError(f"split {split!r} must be one of {', '.join(_SPLITS)}, all, known after setup()")
+        if split not in (*SPLITS, "all") or not self._counts:
+            raise ValueError(f"split {split!r} must be one of {', '.join(SPLITS)}, all, known after setup()")
         if split == "all":
             return range(sum(self._counts.values()))
-        low = sum(self._counts[earlier] for earlier in _SPLITS[: _SPLITS.index(split)])
+        low = sum(self._counts[earlier] for earlier in SPLITS[: SPLITS.index(split)])
         return range(low, low + self._counts[split])
 
     def loader(
@@ -228,7 +220,7 @@ class StreamDataModule(pl.LightningDataModule):
                 f"data.{self._split_of(index)}: image {index} ({path}) cannot be read: {reason}; leave such images out "
                 "with --data.on_bad_image skip"
             )
-        if bad and _process()[1] > 1:
+        if bad and process_rank()[1] > 1:
             raise ValueError(
                 f"data.on_bad_image=skip works in one process, as all need batches of one size, and image {bad[0][0]} "
                 f"({bad[0][1]}) cannot be read: use --trainer.devices 1, or write shards without it"
@@ -238,7 +230,7 @@ class StreamDataModule(pl.LightningDataModule):
             warnings.warn(f"{len(new)} unreadable images are left out: {told}", stacklevel=2)
 
     def _split_of(self, index: int) -> str:
-        return next(split for split in _SPLITS if index in self.indices(split))
+        return next(split for split in SPLITS if index in self.indices(split))
 
     def _rejected_list(self) -> str:
         return listed(f"{path} ({reason})" for path, reason in self.rejected)
@@ -252,7 +244,7 @@ class StreamDataModule(pl.LightningDataModule):
             rows = [row for row in np.argsort(wanted) if wanted[row] in own]
             if not rows:
                 continue
-            stream = _shards_module().ShardStream(self._shards(split), everywhere=True)
+            stream = shards_module().ShardStream(self._shards(split), everywhere=True)
             for row in rows:
                 image = stream[int(wanted[row]) - own.start]
                 assert image.pixels is not None, image.reason
@@ -313,181 +305,3 @@ class NoTable:
             "a StreamDataModule keeps no table of all labels, so it pretrains and does no more: "
             "give a classifier its labelled images by --data ImageDataModule"
         )
-
-
-@dataclass
-class StreamNotes:
-    """What a loader tells beside its batches: images that cannot be read, and labels if someone collects them."""
-
-    bad: Callable[[Bad], None]
-    labels: set[str] | None = None
-
-
-class StreamLoader:
-    """An iterable of `Batch` read from shards; its state is the epoch and the number of batches yielded.
-
-    `seconds_waited` adds up the time until batches came.
-    """
-
-    def __init__(
-        self,
-        shards: Any,
-        count: int,
-        batch_size: int,
-        num_workers: int,
-        classes: list[str],
-        shuffle: bool,
-        everywhere: bool,
-        notes: StreamNotes,
-    ) -> None:
-        self.shards, self.count = shards, count
-        self.batch_size, self.num_workers = batch_size, num_workers
-        self.classes, self.shuffle, self.everywhere, self.notes = classes, shuffle, everywhere, notes
-        self.seconds_waited = 0.0
-        self.sampler = EpochOrder(0, shuffle=False)  # keeps the epoch that Lightning sets
-        self.batch_sampler = self.sampler
-        self._yielded = 0
-        self._resume: dict[str, int] | None = None
-
-    def __len__(self) -> int:
-        rank, world = self._share()
-        if not self.shuffle:
-            return -(-len(range(rank, self.count, world)) // self.batch_size)
-        return self.count // world // self._batch(world)
-
-    def __iter__(self) -> Iterator[Batch]:
-        start = self._take_start()
-        if not len(self):
-            return
-        batches = iter(self._open(start))
-        for number in range(start, len(self)):
-            asked = time.perf_counter()
-            batch, bad, labels = next(batches)
-            self.seconds_waited += time.perf_counter() - asked
-            self._yielded = number + 1
-            self.notes.bad(bad)
-            if self.notes.labels is not None:
-                self.notes.labels.update(labels)
-            if batch is not None:
-                yield batch
-
-    def _open(self, start: int) -> Any:
-        """litdata's loader of this epoch, from batch `start` on."""
-        shards = _shards_module()
-        epoch, batch_size = self.sampler.epoch + 1, self._batch(self._share()[1])  # litdata counts from 1
-        limit = None if self.shuffle else self.count
-        stream = shards.ShardStream(self.shards, _seed() if self.shuffle else None, limit, self.everywhere)
-        collate = shards.Collate(self.classes)
-        loader = shards.ShardLoader(stream, batch_size=batch_size, num_workers=self.num_workers, collate_fn=collate)
-        loader.current_epoch = epoch - 1
-        if start:
-            stream.set_epoch(epoch)
-            yielded = start * batch_size
-            state = stream.state_dict(yielded, self.num_workers, batch_size)
-            latest = (start - 1) % max(1, self.num_workers)
-            place = {"current_epoch": epoch, "num_samples_yielded": yielded, "latest_worker_idx": latest}
-            loader.load_state_dict({"dataset": state, **place})
-        return loader
-
-    def _batch(self, world: int) -> int:
-        """Images a batch: in training fewer where a process has less than a whole batch."""
-        return max(1, min(self.batch_size, self.count // world)) if self.shuffle else self.batch_size
-
-    def _share(self) -> tuple[int, int]:
-        return (0, 1) if self.everywhere else _process()
-
-    def _layout(self) -> dict[str, int]:
-        """What an order depends on beside seed and epoch."""
-        return {"batch_size": self.batch_size, "workers": self.num_workers, "processes": self._share()[1]}
-
-    def _take_start(self) -> int:
-        """The batch to start with: 0, or once after `load_state_dict` where that epoch was left."""
-        state, self._resume = self._resume, None
-        self._yielded = 0
-        if state is None or state["epoch"] != self.sampler.epoch or state["batches"] >= len(self):
-            return 0
-        if state["batches"] and any(state[name] != value for name, value in self._layout().items()):
-            warnings.warn(
-                "this epoch starts anew: its order depends on batch size, workers and processes, which have changed",
-                stacklevel=2,
-            )
-            return 0
-        return state["batches"]
-
-    def state_dict(self) -> dict[str, int]:
-        """Epoch, batches already yielded in it, and what the order depends on."""
-        return {"epoch": self.sampler.epoch, "batches": self._yielded, **self._layout()}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue where `state` was taken: its epoch, after its batches."""
-        self.sampler.set_epoch(state["epoch"])
-        self._resume = state
-        self._yielded = state["batches"]
-
-
-def write_shards(
-    data: ImageDataModule | str, out_dir: str | Path, split: str = "train", chunk_bytes: int | str = "64MB"
-) -> int:
-    """Pack a split of any source into litdata shards; returns the number of images.
-
-    Files go in as they are, images of arrays as PNG, each with its class name ("" without; labels of other kinds are
-    left out) and its path. They are written in a random order that is always the same, so that every stretch of a
-    stream is a fair sample. Masks stay behind.
-
-    Args:
-        data: an `ImageDataModule`, which draws the splits and decides about unreadable files, or its source.
-        out_dir: a new or empty folder; it appears when all is written.
-        split: "train", "val" or "test".
-        chunk_bytes: size of a shard.
-    """
-    _shards_module()  # the line that says what is missing
-    from litdata.streaming.writer import BinaryWriter
-
-    out = Path(out_dir)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"out_dir {out} exists and is not an empty folder: name a new one")
-    if split not in _SPLITS:
-        raise ValueError(f"split must be one of {', '.join(_SPLITS)}, not {split!r}")
-    data = ImageDataModule(data) if isinstance(data, str) else data
-    source, _, rows, table = data._survey()
-    own = np.flatnonzero(table.splits == split)
-    if not len(own):
-        raise ValueError(f"split {split!r} of {data.source} holds no images")
-    classes = table.classes if table.targets.ndim == 1 else None
-    with whole_folder(out) as folder, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="An item was larger than the target chunk size")
-        writer = BinaryWriter(str(folder), chunk_bytes=chunk_bytes)
-        for number, row in enumerate(np.random.default_rng(0).permutation(own)):
-            path, target = str(table.paths[row]), table.targets[row]
-            label = classes[int(target)] if classes and target >= 0 else ""
-            image = source.read(int(rows[row])) if source.arrays is None else _png(source.arrays[rows[row]], path)
-            writer.add_item(number, (image, label.encode(), path.encode()))  # litdata would open what looks like a path
-        writer.done()
-        writer.merge(1)
-        index = folder / "index.json"
-        told = json.loads(index.read_text(encoding="utf-8"))
-        told["config"]["ssl_transfer"] = {"classes": classes}
-        index.write_text(json.dumps(told), encoding="utf-8")
-    return len(own)
-
-
-def _png(image: np.ndarray, path: str) -> bytes:
-    """An array `(H, W, C)` as the bytes of a PNG."""
-    if image.shape[2] not in (1, 3) or (image.dtype == np.uint16 and image.shape[2] == 3):
-        raise ValueError(f"{path}: a stream holds images of 1 or 3 channels (16 bits: 1), not {image.shape[2]}")
-    buffer = BytesIO()
-    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _seed() -> int:
-    """The run's seed, 0 without one."""
-    return int(os.environ.get("PL_GLOBAL_SEED", "0"))
-
-
-def _shards_module() -> Any:
-    """`ssl_transfer.data.shards`, and with it litdata, or the line that says how to get it."""
-    try:
-        return import_module("ssl_transfer.data.shards")
-    except ModuleNotFoundError as error:
-        raise ValueError("a stream of shards needs litdata: pip install 'ssl_transfer[stream]'") from error

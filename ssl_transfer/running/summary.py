@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.sparse.linalg import svds
 
 from ssl_transfer.data.batch import Batch
 from ssl_transfer.evaluation.features import Features
@@ -83,21 +84,27 @@ def feature_map(features: Features, data: Any) -> FeatureMap:
     """At most a thousand images by the two main directions of their L2-normalised features."""
     step = -(-len(features.features) // MOST_POINTS)
     z = F.normalize(features.features[::step].double().cpu(), dim=1)
-    z = z - z.mean(0)
-    _, values, axes = torch.linalg.svd(z, full_matrices=False)
-    share = float(values[:2].square().sum() / values.square().sum().clamp(min=1e-12))
-    signs = axes[:2].gather(1, axes[:2].abs().argmax(1, keepdim=True)).sign()  # the same way up every time
+    points, share = two_directions((z - z.mean(0)).numpy())
     index = features.index[::step].cpu()
     classes = features.targets.ndim == 1 and not features.targets.is_floating_point() and data.classes
     labels = features.targets[::step].cpu().numpy() if classes else np.full(len(z), -1)
     return FeatureMap(
         "Features in two dimensions",
-        Panel("Principal components", (z @ (axes[:2] * signs).T).numpy(), f"{share:.0%} of the variance"),
+        Panel("Principal components", points, f"{share:.0%} of the variance"),
         labels,
         list(data.classes) if classes else [],
         data.images(index),
         caption="Held-out images by the two main directions of their normalised features; labels only colour.",
     )
+
+
+def two_directions(z: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centred rows `(N, D)` along the two directions of most variance, `(N, 2)`, and the share of it that they hold."""
+    if min(z.shape) < 3 or not z.any():
+        return np.zeros((len(z), 2)), 0.0
+    left, values, axes = svds(z, k=2, v0=np.ones(min(z.shape)))  # a start of its own: the same every time
+    signs = np.sign(axes[np.arange(2), np.abs(axes).argmax(1)])
+    return (left * values * signs)[:, ::-1], float((values**2).sum() / (z**2).sum())
 
 
 def _rows(module: Any, batch: Batch) -> dict[str, dict[str, np.ndarray]]:

@@ -74,7 +74,7 @@ def test_processes_share_the_images(monkeypatch: pytest.MonkeyPatch, world: int)
     def orders(**options: bool) -> list[list[int]]:
         found = []
         for rank in range(world):
-            monkeypatch.setattr(loader_module, "_process", lambda rank=rank: (rank, world))
+            monkeypatch.setattr(loader_module, "process_rank", lambda rank=rank: (rank, world))
             loader = _loader(**options)
             assert len(loader) == len(list(loader))
             found.append(_order(loader))
@@ -91,6 +91,6 @@ def test_processes_share_the_images(monkeypatch: pytest.MonkeyPatch, world: int)
 def test_small_data_on_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     for rank in range(2):
-        monkeypatch.setattr(loader_module, "_process", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(loader_module, "process_rank", lambda rank=rank: (rank, 2))
         sizes.append(len(_order(_loader(count=7, drop_last=True))))
     assert sizes == [3, 3]

@@ -15,6 +15,7 @@ import torch
 
 from ssl_transfer.cli import main
 from ssl_transfer.data import stream as module
+from ssl_transfer.data import stream_loader
 from ssl_transfer.data.module import ImageDataModule
 from ssl_transfer.data.stream import StreamDataModule, StreamLoader, write_shards
 from ssl_transfer.downstream import Classifier
@@ -127,7 +128,7 @@ def test_processes_share_the_images(shards: Path, workers: int, monkeypatch: pyt
     for rank in range(world):
         env = litdata_side._DistributedEnv(world, rank, 1)
         monkeypatch.setattr(litdata_side._DistributedEnv, "detect", lambda env=env: env)
-        monkeypatch.setattr(module, "_process", lambda rank=rank: (rank, world))
+        monkeypatch.setattr(stream_loader, "process_rank", lambda rank=rank: (rank, world))
         train.append([batch.index.tolist() for batch in data.train_dataloader()])
         val.append([batch.index.tolist() for batch in data.val_dataloader()])
         assert len(train[-1]) == len(data.train_dataloader()) and len(val[-1]) == len(data.val_dataloader())
@@ -219,7 +220,7 @@ def test_or_left_out_and_never_replaced(damaged: Path, workers: int, monkeypatch
     assert [path.endswith("3.png") for path, _ in data.rejected] == [True]
     assert sorted(len(batch.index) for batch in data.train_dataloader()) == [4, 5, 5, 5]
     assert len(data.rejected) == 1
-    monkeypatch.setattr(module, "_process", lambda: (0, 2))
+    monkeypatch.setattr(module, "process_rank", lambda: (0, 2))
     with pytest.raises(ValueError, match="works in one process"):
         list(data.loader("train", everywhere=True))
 
