@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -39,8 +41,12 @@ def in_order(work: Callable[[int], T], rows: Sequence[int] | np.ndarray, descrip
     started = time.monotonic()
     with ThreadPoolExecutor(_cores(), thread_name_prefix="decode") as pool:
         try:
-            for start in range(0, len(tasks), _AHEAD):
-                for results in pool.map(lambda task: [work(row) for row in task], tasks[start : start + _AHEAD]):
+            pending: deque[Future[list[T]]] = deque()
+            for task in itertools.chain(tasks, [None] * _AHEAD):
+                if task is not None:
+                    pending.append(pool.submit(lambda task=task: [work(row) for row in task]))
+                if pending and (task is None or len(pending) == _AHEAD):
+                    results = pending.popleft().result()
                     yield from results
                     progress.advance(bar, len(results))
                     if time.monotonic() - started > _PATIENCE:

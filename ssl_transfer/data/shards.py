@@ -105,6 +105,11 @@ class ShardStream(StreamingDataset):  # type: ignore[misc]
             raise ValueError(
                 "their samples are pickled, and unpickling may run any code: write them with bytes and text"
             )
+        if config.config.get("compression") and "://" not in self.shards.where:
+            raise ValueError(
+                "they are compressed, and litdata would unpack and delete them where they lie: "
+                "name them by an address (local:FOLDER), or write them without compression"
+            )
         count = sum(high - low for _, low, high, _ in self.shuffler.cache.get_chunk_intervals())
         return {"count": count, "classes": config.config.get(NOTE, {}).get("classes"), "chunks": config._chunks}
 

@@ -88,6 +88,7 @@ class StreamDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.source = train
+        self.train, self.val, self.test = train, val, test
         self.places = {name: place for name, place in zip(SPLITS, (train, val, test), strict=True) if place}
         self.size, self.channels, self.resize = size, channels, resize
         self.batch_size, self.num_workers = batch_size, num_workers
@@ -128,7 +129,11 @@ class StreamDataModule(pl.LightningDataModule):
             raise ValueError(f"data.train: {self.source} holds no images")
         self._counts = counts
         self.classes = found["train"]["classes"]
-        labels = self._measure()
+        try:
+            labels = self._measure()
+        except BaseException:
+            self._counts = {}  # not ready
+            raise
         if self.classes is None:
             self.classes = sorted(labels) or None
         facts = [[found[split]["chunks"] for split in found], self.shape, self.resize, self.value_range, self.mean]
@@ -234,22 +239,6 @@ class StreamDataModule(pl.LightningDataModule):
 
     def _rejected_list(self) -> str:
         return listed(f"{path} ({reason})" for path, reason in self.rejected)
-
-    def images(self, index: Any) -> np.ndarray:
-        """The images of some indices, uint8 `(N, C, H, W)`, read one by one."""
-        wanted = np.asarray(index)
-        pixels = np.zeros((len(wanted), *self.shape), np.uint8)
-        for split in self.places:
-            own = self.indices(split)
-            rows = [row for row in np.argsort(wanted) if wanted[row] in own]
-            if not rows:
-                continue
-            stream = shards_module().ShardStream(self._shards(split), everywhere=True)
-            for row in rows:
-                image = stream[int(wanted[row]) - own.start]
-                assert image.pixels is not None, image.reason
-                pixels[row] = image.pixels
-        return pixels
 
     def train_dataloader(self) -> StreamLoader:
         """Train, in an order of seed and epoch, whole batches only."""

@@ -121,10 +121,12 @@ class Views:
         x = crop(x, boxes, torch.deg2rad(degrees))
         if not self.blur:
             return x
-        height, width = x.shape[-2:]
-        sigma = rng.uniform(low=self.blur_sigma[0], high=self.blur_sigma[1]) * width
-        sigma = torch.where(rng.chance(self.blur), sigma, torch.zeros_like(sigma))
-        return separable(x, blurring_matrix(sigma, height), blurring_matrix(sigma, width))
+        sigma = rng.uniform(low=self.blur_sigma[0], high=self.blur_sigma[1]) * x.shape[-1]
+        chosen = rng.chance(self.blur)
+        if x.device.type != "cpu":  # where picking some would make the device wait
+            return gaussian_blur(x, torch.where(chosen, sigma, torch.zeros_like(sigma)))
+        rows = chosen.nonzero()[:, 0]
+        return x.index_copy(0, rows, gaussian_blur(x[rows], sigma[rows]))
 
     def _colour(self, x: Tensor, rng: KeyedRandom) -> Tensor:
         channels = x.shape[1]
@@ -171,7 +173,15 @@ def grey_scale(x: Tensor) -> Tensor:
 
 def separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """`rows @ x @ columnsᵀ` for every channel: x `(B, C, H, W)`, rows `(B, h, H)`, columns `(B, w, W)`."""
-    return (rows[:, None] @ x) @ columns[:, None].transpose(-1, -2)  # (B, C, h, w)
+    across = (x.flatten(1, 2) @ columns.transpose(-1, -2)).unflatten(1, x.shape[1:3])  # (B, C, H, w)
+    return rows[:, None] @ across  # (B, C, h, w)
+
+
+def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
+    """Images `(B, C, H, W)` blurred by `sigma` `(B,)` pixels each, 0 for none."""
+    height, width = x.shape[-2:]
+    columns = blurring_matrix(sigma, width)
+    return separable(x, columns if height == width else blurring_matrix(sigma, height), columns)
 
 
 def blurring_matrix(sigma: Tensor, size: int) -> Tensor:

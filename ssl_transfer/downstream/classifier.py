@@ -65,7 +65,7 @@ class Classifier(pl.LightningModule):
         self.selects_by: str | None = None if self.solves else "val/accuracy"
         self.cached: dict[str, Features] = {}
         self.uneven = False  # whether steps, and processes in a step, may have unequally many labels
-        self.idle = False  # whether a step has none
+        self.labelled = False  # whether any batch since the last step of the optimiser had some
 
     # building
 
@@ -158,12 +158,13 @@ class Classifier(pl.LightningModule):
         if not self.uneven:
             return 1.0
         mean = float(self.trainer.strategy.reduce(torch.tensor(float(count), device=self.device), reduce_op="mean"))
-        self.idle = mean == 0
+        self.labelled |= mean > 0
         return count / mean if mean else 0.0
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if self.idle:
+        if self.uneven and not self.labelled:
             optimizer.zero_grad()  # neither momentum nor decay move the weights
+        self.labelled = False
 
     def _training_features(self, batch: Batch, keep: Tensor) -> Tensor:
         if not self.tuning.trains_encoder:

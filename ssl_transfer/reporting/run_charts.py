@@ -26,7 +26,8 @@ def run_charts(curves: Mapping[str, Curve]) -> list[str]:
     charts = []
     losses = {split: left.pop(f"{split}/loss") for split in ("train", "val") if f"{split}/loss" in left}
     if losses:
-        charts.append(line_chart(losses, x_label="epoch", y_label="loss", title="loss", height=170))
+        title = "loss" if len(losses) > 1 else f"{next(iter(losses))}/loss"
+        charts.append(line_chart(losses, x_label="epoch", y_label=title, title=title, height=170))
     floor = left.pop("val/knn_accuracy_raw_pixels", [])
     probes = {name: left.pop(f"val/{name}_accuracy") for name in ("knn", "linear") if f"val/{name}_accuracy" in left}
     if probes:

@@ -18,7 +18,7 @@ from ssl_transfer.downstream.model_folder import save_model
 from ssl_transfer.encoders import save_encoder
 from ssl_transfer.pretraining import Objective
 from ssl_transfer.pretraining.base import run_seed
-from ssl_transfer.pretraining.monitor import Monitor
+from ssl_transfer.pretraining.monitor import Monitor, Reading
 from ssl_transfer.running.calm import calm
 from ssl_transfer.running.config import describe
 from ssl_transfer.running.divergence import DivergenceGuard, diverged, weights_are_finite
@@ -27,7 +27,14 @@ from ssl_transfer.running.pace import Pace
 from ssl_transfer.running.predictions import write_predictions
 from ssl_transfer.running.processes import check_processes, check_shares, parting
 from ssl_transfer.running.progress import ImagesProgressBar
-from ssl_transfer.running.recorder import RunCheckpoint, RunRecorder, callback, peak_memory_bytes, split_figures
+from ssl_transfer.running.recorder import (
+    RunCheckpoint,
+    RunRecorder,
+    callback,
+    fresh_figures,
+    peak_memory_bytes,
+    split_figures,
+)
 from ssl_transfer.running.summary import draw, write_run_summary
 from ssl_transfer.running.watch import Watch
 
@@ -239,7 +246,8 @@ def finish(
     trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, data: Any, figures: dict[str, float]
 ) -> None:
     """Write what a finished fit leaves: encoder, model, figures and summary, from the chosen checkpoint."""
-    chosen = run.best if run.best.exists() else run.last
+    checkpoint = callback(trainer, RunCheckpoint)
+    chosen = run.best if run.best.exists() and checkpoint.criterion(module) is not None else run.last
     if not chosen.exists():
         raise ValueError("nothing was trained: trainer.max_epochs and trainer.limit_train_batches must be above 0")
     if chosen == run.best:
@@ -248,10 +256,14 @@ def finish(
     if not weights_are_finite(module):
         raise diverged(trainer, module)
     recorder = callback(trainer, RunRecorder)
-    figures = split_figures(trainer) | figures
-    checkpoint = callback(trainer, RunCheckpoint)
     if chosen == run.best:  # the figures of the network that is kept
-        figures |= checkpoint.best_figures
+        figures = {**_without_validation(fresh_figures(trainer)), **figures, **checkpoint.best_figures}
+    else:
+        figures = fresh_figures(trainer) | figures
+    reading = read_kept(trainer, module)
+    if reading is not None:
+        figures |= reading.figures
+        callback(trainer, Watch).judge_kept(trainer, reading.figures)
     run.record(
         {
             **{name: round(value, 6) for name, value in figures.items()},
@@ -275,14 +287,25 @@ def finish(
         save_encoder(module.encoder, run.encoder, objective=type(module).__name__, training=training, **told)
     if isinstance(module, Classifier):
         save_model(module, run.model, **told)
-    pictures = draw(module, data, callback(trainer, Monitor).look(module, data))  # of the network that is kept
-    write_run_summary(run, module, data, pictures)
+    write_run_summary(run, module, data, draw(module, data, reading))
+
+
+def read_kept(trainer: pl.Trainer, module: pl.LightningModule) -> Reading | None:
+    """The monitor's reading of an objective's encoder as it is now, where it was trained; `None` of other modules."""
+    if not isinstance(module, Objective):
+        return None
+    module.to(trainer.strategy.root_device)
+    return callback(trainer, Monitor).read(trainer, module)
+
+
+def _without_validation(figures: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if not name.startswith("val/")}
 
 
 def _checkpoints(run: RunFolder, module: pl.LightningModule, checkpoint: RunCheckpoint) -> dict[str, Any]:
     """What metrics.json says of the last checkpoint and of the best."""
     told: dict[str, Any] = {"checkpoint_last": run.last.relative_to(run.path).as_posix()}
-    if run.best.exists():
+    if run.best.exists() and checkpoint.criterion(module) is not None:
         told["checkpoint_best"] = run.best.relative_to(run.path).as_posix()
         told |= {"best_by": checkpoint.criterion(module), "best_epoch": checkpoint.best_epoch}
     return told
@@ -311,7 +334,7 @@ def report_figures(
     if record:
         record_figures(trainer, run)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        write_run_summary(run, module, data, draw(module, data, callback(trainer, Monitor).look(module, data)))
+        write_run_summary(run, module, data, draw(module, data, read_kept(trainer, module)))
     if show:
         for name, value in sorted(trainer.callback_metrics.items()):
             print(f"{name:28}{float(value):.4f}")

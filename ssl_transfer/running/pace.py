@@ -18,7 +18,7 @@ class Pace(pl.Callback):
 
     def __init__(self) -> None:
         self._reset(None)
-        self.norm, self.steps = torch.zeros(()), 0  # sum over the steps of the epoch
+        self._forget_norms()
 
     def _reset(self, loader: Any) -> None:
         self.images = 0
@@ -31,20 +31,27 @@ class Pace(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._reset(trainer.train_dataloader)
-        self.norm, self.steps = torch.zeros(()), 0
+        self._forget_norms()
+
+    def _forget_norms(self) -> None:
+        self.norm, self.steps = torch.zeros(()), torch.zeros(())  # sum over the epoch's steps, and their number
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        self.norm = self.norm.to(pl_module.device) + torch.nn.utils.get_total_norm(gradients).float()
-        self.steps += 1
+        norm = torch.nn.utils.get_total_norm(gradients).float()
+        finite = norm.isfinite()  # a step of float16 that overflows is left out, as its optimiser leaves it out
+        self.norm = self.norm.to(norm.device) + torch.where(finite, norm, 0.0)
+        self.steps = self.steps.to(norm.device) + finite
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.images += len(batch.index) * trainer.world_size
         self.paused, self.validated = self.paused + self.validated, 0.0
+        if trainer.is_last_batch and torch.cuda.is_available():
+            torch.cuda.synchronize()
         self.ended = time.perf_counter()
         self.waited = getattr(trainer.train_dataloader, "seconds_waited", 0.0)
 
@@ -55,7 +62,7 @@ class Pace(pl.Callback):
         self.validated += time.perf_counter() - self.validating_since
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self.steps:  # a head that was solved
+        if not float(self.steps):  # a head that was solved
             return
         seconds = max(self.ended - self.started - self.paused, 1e-9)
         figures = {

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch.distributed
+from pytorch_lightning.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
 _rank: int | None = None  # of this process in an earlier fit of several processes; None without one
 _went_on_alone = False  # whether the first of them has begun something of its own since
@@ -27,6 +28,10 @@ def check_processes(trainer: pl.Trainer) -> None:
         raise ValueError(
             f"trainer.devices: torchrun started {started} processes and the trainer has {trainer.world_size}: give "
             f"--trainer.strategy ddp, and --trainer.devices × --trainer.num_nodes = {started}"
+        )
+    if trainer.world_size > 1 and isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise ValueError(
+            "trainer.strategy: processes that are spawned or forked bring no figures back; use --trainer.strategy ddp"
         )
     on_cpu = trainer.strategy.root_device.type == "cpu"
     if on_cpu and trainer._accelerator_connector._layer_sync is not None:
@@ -81,5 +86,6 @@ def parting(trainer: pl.Trainer) -> Iterator[None]:
     finally:
         if trainer.world_size > 1:
             trainer.strategy.barrier("parting")
-            torch.distributed.destroy_process_group()  # so that what follows sees all images, not a process's share
+            if torch.distributed.is_initialized():  # what follows sees all images, not a process's share
+                torch.distributed.destroy_process_group()
             _rank = trainer.global_rank

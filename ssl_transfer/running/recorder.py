@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import resource
 import sys
 import time
@@ -14,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
+from ssl_transfer.pretraining.monitor import Monitor
 from ssl_transfer.running.divergence import diverged, weights_are_finite
 from ssl_transfer.running.folder import RunFolder
 
@@ -47,6 +49,7 @@ class RunCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self.every_minutes = every_minutes
         self.best_by = best_by
+        self.chosen_by: str | None = None  # the criterion of the best so far
         self.best_value: float | None = None
         self.best_epoch: int | None = None
         self.best_figures: dict[str, float] = {}
@@ -54,6 +57,7 @@ class RunCheckpoint(Checkpoint):
         self._loader_state: dict[str, int] | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._check_choice(trainer, pl_module)
         self.written = time.monotonic()
 
     def on_train_batch_end(
@@ -78,15 +82,17 @@ class RunCheckpoint(Checkpoint):
         name = self.criterion(pl_module)
         if trainer.sanity_checking or trainer.state.fn != "fit" or name is None:
             return
-        figures = split_figures(trainer)
+        if self.chosen_by != name:  # gone on with, by another criterion
+            self.chosen_by, self.best_value = name, None
+        figures = fresh_figures(trainer)
         if name not in figures:
-            if self.best_by is not None and self.best_value is None:  # every figure is measured in the first epoch
+            if self.best_by is not None and self.best_value is None:  # every figure is measured at first
                 known = ", ".join(sorted(figure for figure in figures if figure.startswith("val/")))
                 raise ValueError(f"checkpoint.best_by {name} is not measured in this fit; known are {known}")
             return
         value = figures[name]
         sign = -1 if name.endswith(self.LOWER_IS_BETTER) else 1
-        better = self.best_value is None or sign * value > sign * self.best_value
+        better = self.best_value is None or not math.isfinite(self.best_value) or sign * value > sign * self.best_value
         if trainer.strategy.broadcast(better):
             self.best_value, self.best_epoch = value, trainer.current_epoch + 1
             self.best_figures = {k: v for k, v in figures.items() if k.startswith("val/")}
@@ -94,9 +100,25 @@ class RunCheckpoint(Checkpoint):
 
     def criterion(self, module: pl.LightningModule) -> str | None:
         """The figure that decides which epoch is the best; `None`: the last one counts."""
-        if self.best_by is not None and getattr(module, "selects_by", None) is not None:
-            return None if self.best_by == "last" else self.best_by
-        return getattr(module, "selects_by", None)
+        own: str | None = getattr(module, "selects_by", None)
+        if self.best_by is None or own is None:
+            return own
+        return None if self.best_by == "last" else self.best_by
+
+    def _check_choice(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if self.best_by in (None, "last"):
+            return
+        if getattr(module, "selects_by", None) is None:
+            raise ValueError(
+                f"checkpoint.best_by {self.best_by}: nothing is chosen where a head is solved or data.label_budget "
+                "counts validation labels too; leave it out"
+            )
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not len(data.indices("val")) or trainer.limit_val_batches == 0:
+            raise ValueError(
+                f"checkpoint.best_by {self.best_by} needs a validation split, and there is none: "
+                "set data.val_fraction above 0, or leave it out"
+            )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save_last(trainer)
@@ -132,11 +154,13 @@ class RunCheckpoint(Checkpoint):
         self._loader_state = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_value": self.best_value, "best_epoch": self.best_epoch, "best_figures": self.best_figures}
+        best = {"best_value": self.best_value, "best_epoch": self.best_epoch, "best_figures": self.best_figures}
+        return {"chosen_by": self.chosen_by, **best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.chosen_by = state_dict.get("chosen_by")  # absent from older checkpoints, as is the epoch
         self.best_value = state_dict["best_value"]
-        self.best_epoch = state_dict["best_epoch"]
+        self.best_epoch = state_dict.get("best_epoch")
         self.best_figures = state_dict["best_figures"]
 
 
@@ -170,11 +194,12 @@ class RunRecorder(pl.Callback):
         self.count += count
         for name, value in outputs.items():
             if name != "count":
-                self.sums[name] = self.sums.get(name, 0) + count * value.detach().float()
+                # Lightning has divided the loss by the batches whose gradients it accumulates.
+                scale = trainer.accumulate_grad_batches if name == "loss" and pl_module.automatic_optimization else 1
+                self.sums[name] = self.sums.get(name, 0) + scale * count * value.detach().float()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.sums, self.count = {}, 0  # an epoch gone on with does not start, and keeps what it had
-        trainer.callback_metrics.clear()  # Lightning keeps what an earlier epoch measured and this one may not
 
     def training_figures(self, trainer: pl.Trainer) -> dict[str, float]:
         """Means over the last epoch, of all its sittings and processes; Lightning forgets the earlier sittings."""
@@ -184,7 +209,7 @@ class RunRecorder(pl.Callback):
         return {f"train/{name}": total / max(1, of_all[0]) for name, total in zip(self.sums, of_all[1:], strict=True)}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        figures = {**split_figures(trainer), **self.training_figures(trainer)}
+        figures = {**fresh_figures(trainer), **self.training_figures(trainer)}
         self.history.append({"epoch": float(trainer.current_epoch + 1), "seconds": self.seconds(), **figures})
         if trainer.is_global_zero:
             _write_csv(_folder(trainer).logs / "metrics.csv", self.history)
@@ -208,6 +233,13 @@ class RunRecorder(pl.Callback):
 def callback(trainer: pl.Trainer, kind: type[C]) -> C:
     """The run's callback of a kind."""
     return next(c for c in trainer.callbacks if isinstance(c, kind))  # type: ignore[attr-defined]
+
+
+def fresh_figures(trainer: pl.Trainer) -> dict[str, float]:
+    """The figures that were logged this epoch: Lightning keeps what an earlier one measured and this one may not."""
+    monitor = callback(trainer, Monitor)
+    stale = set() if monitor.epoch == trainer.current_epoch else monitor.names
+    return {name: value for name, value in split_figures(trainer).items() if name not in stale}
 
 
 def split_figures(trainer: pl.Trainer) -> dict[str, float]:

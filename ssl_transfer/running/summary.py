@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from scipy.sparse.linalg import svds
 
 from ssl_transfer.data.batch import Batch
-from ssl_transfer.evaluation.features import Features
 from ssl_transfer.pretraining import Autoencoder, DenoisingAutoencoder, SimCLR
+from ssl_transfer.pretraining.monitor import Reading
 from ssl_transfer.reporting import Panel, write_summary
 from ssl_transfer.reporting.pictures import FeatureMap, ImageRows, Picture
 from ssl_transfer.running.folder import RunFolder
@@ -65,10 +65,10 @@ def read_curves(run: RunFolder) -> Curves:
 
 
 @torch.inference_mode()
-def draw(module: Any, data: Any, features: Features | None = None, count: int = 10) -> list[Picture]:
+def draw(module: Any, data: Any, reading: Reading | None = None, count: int = 10) -> list[Picture]:
     """What an objective makes of a few validation images (training images without a validation split).
 
-    features: of images that are to be drawn as a map, if there are any.
+    reading: whose images are to be drawn as a map of their features.
     """
     split = next(split for split in ("val", "train", "all") if len(data.indices(split)))
     batch = next(iter(data.loader(split, limit=count, everywhere=True)))
@@ -77,34 +77,41 @@ def draw(module: Any, data: Any, features: Features | None = None, count: int = 
     rows = _rows(module.eval(), batch)
     module.train(was_training)
     pictures: list[Picture] = [ImageRows(heading, images) for heading, images in rows.items()]
-    return pictures if features is None else [*pictures, feature_map(features, data)]
+    return pictures if reading is None else [*pictures, feature_map(reading, data.classes)]
 
 
-def feature_map(features: Features, data: Any) -> FeatureMap:
+def feature_map(reading: Reading, names: list[str] | None) -> FeatureMap:
     """At most a thousand images by the two main directions of their L2-normalised features."""
+    features = reading.features
     step = -(-len(features.features) // MOST_POINTS)
-    z = F.normalize(features.features[::step].double().cpu(), dim=1)
+    z = F.normalize(features.features[::step].cpu().double(), dim=1)
     points, share = two_directions((z - z.mean(0)).numpy())
-    index = features.index[::step].cpu()
-    classes = features.targets.ndim == 1 and not features.targets.is_floating_point() and data.classes
+    classes = names if features.targets.ndim == 1 and not features.targets.is_floating_point() else None
     labels = features.targets[::step].cpu().numpy() if classes else np.full(len(z), -1)
     return FeatureMap(
         "Features in two dimensions",
         Panel("Principal components", points, f"{share:.0%} of the variance"),
         labels,
-        list(data.classes) if classes else [],
-        data.images(index),
-        caption="Held-out images by the two main directions of their normalised features; labels only colour.",
+        list(classes or []),
+        reading.thumbnails[::step].numpy(),
+        caption="Images by the two main directions of their normalised features; labels only colour.",
     )
 
 
 def two_directions(z: np.ndarray) -> tuple[np.ndarray, float]:
     """Centred rows `(N, D)` along the two directions of most variance, `(N, 2)`, and the share of it that they hold."""
-    if min(z.shape) < 3 or not z.any():
+    if not z.any():
         return np.zeros((len(z), 2)), 0.0
-    left, values, axes = svds(z, k=2, v0=np.ones(min(z.shape)))  # a start of its own: the same every time
-    signs = np.sign(axes[np.arange(2), np.abs(axes).argmax(1)])
-    return (left * values * signs)[:, ::-1], float((values**2).sum() / (z**2).sum())
+    if min(z.shape) > 10:
+        start = np.random.default_rng(0).normal(size=min(z.shape))  # the same every time
+        left, values, axes = svds(z, k=2, v0=start)  # smallest first
+        left, values, axes = left[:, ::-1], values[::-1], axes[::-1]
+    else:
+        left, values, axes = np.linalg.svd(z, full_matrices=False)
+        left, values, axes = left[:, :2], values[:2], axes[:2]
+    signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])
+    points = left * values * signs
+    return np.pad(points, ((0, 0), (0, 2 - points.shape[1]))), float((values**2).sum() / (z**2).sum())
 
 
 def _rows(module: Any, batch: Batch) -> dict[str, dict[str, np.ndarray]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -43,20 +44,32 @@ class Watch(pl.Callback):
 
     def warn(self, trainer: pl.Trainer, module: Objective) -> None:
         """Say each warning once a run, where the user looks."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
         figures = callback(trainer, RunRecorder).history[-1]
-        named = {name.split("/")[-1]: value for name, value in figures.items()}
-        named["loss"] = min(figures[name] for name in ("train/loss", "val/loss") if name in figures)
-        named["progress"] = trainer.global_step / total_steps(trainer)
-        chance = module.chance_loss(trainer.datamodule.batch_size * trainer.world_size)  # type: ignore[attr-defined]
+        progress = trainer.global_step / total_steps(trainer)
+        told = {"loss": figures["train/loss"], "steps": trainer.global_step, "progress": progress}
+        chance = module.chance_loss(min(data.batch_size * trainer.world_size, len(data.indices("train"))))
         if chance is not None:
-            named["chance_loss"] = chance
-        for name, text in alarms(named).items():
-            if name not in self.warnings:
-                self.warnings[name] = f"Epoch {trainer.current_epoch + 1}: {text}"
-                trainer.print(f"warning, epoch {trainer.current_epoch + 1}: {text}")
-                if isinstance(trainer.logger, TensorBoardLogger):
-                    trainer.logger.experiment.add_text("warnings", text, trainer.global_step)
-                self.drawn = float("-inf")  # show it at once
+            told["chance_loss"] = chance
+        if self._judge(trainer, {**figures, **told}, f"epoch {trainer.current_epoch + 1}"):
+            self.drawn = float("-inf")  # show it at once
+
+    def judge_kept(self, trainer: pl.Trainer, figures: Mapping[str, float]) -> None:
+        """Say what is wrong with the network that is kept, unless it was said while it learned."""
+        self._judge(trainer, {**figures, "progress": 1.0}, "the encoder that is kept")
+
+    def _judge(self, trainer: pl.Trainer, figures: Mapping[str, float], where: str) -> bool:
+        reading = callback(trainer, Monitor).latest
+        named = {name.split("/")[-1]: value for name, value in figures.items() if name != "val/loss"}
+        if reading is not None:
+            named["queries"] = len(reading.features.features)
+        found = {name: text for name, text in alarms(named).items() if name not in self.warnings}
+        for name, text in found.items():
+            self.warnings[name] = f"{where[0].upper()}{where[1:]}: {text}"
+            trainer.print(f"warning, {where}: {text}")
+            if isinstance(trainer.logger, TensorBoardLogger) and trainer.training:
+                trainer.logger.experiment.add_text("warnings", text, trainer.global_step)
+        return bool(found)
 
     def draw(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Pictures of the network as it is, into TensorBoard and into the run's page."""
@@ -77,7 +90,9 @@ class Watch(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:  # the page is written when the run is finished
+            started = time.perf_counter()
             self.to_tensorboard(trainer, draw(pl_module, trainer.datamodule, callback(trainer, Monitor).latest))  # type: ignore[attr-defined]
+            self.seconds += time.perf_counter() - started
 
     @staticmethod
     def to_tensorboard(trainer: pl.Trainer, pictures: list[Picture]) -> None:
@@ -95,7 +110,7 @@ class Watch(pl.Callback):
             self.draw(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"warnings": dict(self.warnings)}
+        return {"warnings": dict(self.warnings), "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.warnings = dict(state_dict["warnings"])
+        self.warnings, self.seconds = dict(state_dict["warnings"]), state_dict["seconds"]

@@ -8,7 +8,7 @@ from ssl_transfer.pretraining.alarms import alarms
 
 HEALTHY = {
     **{"loss": 2.9, "chance_loss": 5.54, "rankme": 56.0, "feature_std": 0.48, "view_difference": 0.24, "progress": 1.0},
-    **{"data_wait_share": 0.01, "knn_accuracy": 0.97, "knn_accuracy_raw_pixels": 0.975},
+    **{"data_wait_share": 0.01, "knn_accuracy": 0.97, "knn_accuracy_raw_pixels": 0.975, "queries": 1000, "steps": 500},
 }
 
 
@@ -35,3 +35,9 @@ def test_a_warning_and_its_cure(name: str, figures: dict[str, float], cure: str)
 
 def test_the_floor_is_judged_at_the_end_only() -> None:
     assert alarms({**HEALTHY, "knn_accuracy": 0.5, "progress": 0.5}) == {}
+
+
+def test_few_images_and_few_steps_prove_nothing() -> None:
+    few = {**HEALTHY, "queries": 20}
+    assert alarms({**few, "feature_std": 0.0, "rankme": 1.0, "knn_accuracy": 0.9}) == {}
+    assert alarms({**HEALTHY, "loss": 5.6, "steps": 8, "progress": 0.1}) == {}

@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from ssl_transfer.data.loader import BatchLoader
 from ssl_transfer.data.module import ImageDataModule
 from ssl_transfer.encoders import EncoderSpec, load_encoder
+from ssl_transfer.evaluation.diagnostics import rankme
 from ssl_transfer.evaluation.features import encode
 from ssl_transfer.evaluation.probes import accuracy, knn_scores, solve_ridge
 from ssl_transfer.pretraining import Autoencoder, SimCLR
-from ssl_transfer.pretraining.monitor import Monitor
+from ssl_transfer.pretraining.monitor import Monitor, shrunk
 from ssl_transfer.running.fit import fit
+from ssl_transfer.running.recorder import RunCheckpoint
 from ssl_transfer.running.summary import read_curves
 
 SMALL = EncoderSpec(arguments={"widths": [8, 16], "strides": [1, 2]}, pool=2)
@@ -77,9 +80,47 @@ def test_small_data_are_read_less_often(digits: ImageDataModule) -> None:
 
 
 def test_without_a_validation_split(tmp_path: Path) -> None:
+    """Training images are read, but none is classified by itself."""
     data = ImageDataModule("digits", batch_size=128, val_fraction=0.0)
     run = fit(Autoencoder(SMALL, bottleneck=4), data, tmp_path / "run", max_epochs=1, **OPTIONS)
     assert run.metrics()["train/rankme"] > 1 and run.metrics()["checkpoint"] == "checkpoints/last.ckpt"
+    assert not any("knn" in name for name in run.metrics())
+
+
+def test_a_fit_that_ends_within_an_epoch_is_read_too(digits: ImageDataModule, tmp_path: Path) -> None:
+    run = fit(SimCLR(SMALL), digits, tmp_path / "run", max_steps=3, **OPTIONS)
+    assert run.metrics()["val/knn_accuracy"] > 0.3 and run.metrics()["val/rankme"] > 1
+
+
+def test_the_first_validation_is_read_whenever_it_comes(digits: ImageDataModule, tmp_path: Path) -> None:
+    monitor = Monitor(every_n_epochs=100)
+    run = fit(
+        SimCLR(SMALL), digits, tmp_path / "run", max_epochs=6, check_val_every_n_epoch=2, monitor=monitor, **OPTIONS
+    )
+    assert [epoch for epoch, _ in read_curves(run)["val/rankme"]] == [2, 6]
+
+
+def test_the_figures_are_those_of_the_network_that_is_kept(digits: ImageDataModule, tmp_path: Path) -> None:
+    """Also where another epoch is the best than those that were read."""
+
+    class Best(RunCheckpoint):
+        def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            if trainer.current_epoch == 2:
+                super().on_validation_end(trainer, pl_module)
+
+    options = {"monitor": Monitor(every_n_epochs=100), "checkpoint": Best(), **OPTIONS}
+    run = fit(SimCLR(SMALL), digits, tmp_path / "run", max_epochs=5, **options)
+    assert run.metrics()["best_epoch"] == 3
+    features = encode(load_encoder(run.encoder), digits.loader("val")).features
+    assert run.metrics()["val/rankme"] == pytest.approx(rankme(features), rel=1e-4)
+
+
+def test_large_images_are_read_small() -> None:
+    images = torch.randint(0, 256, (3, 3, 96, 64), dtype=torch.uint8)
+    small = shrunk(images, 48)
+    assert small.shape == (3, 3, 48, 32)
+    assert torch.allclose(small[:, :, 0, 0], images[:, :, :2, :2].float().mean((2, 3)))
+    assert torch.equal(shrunk(images, 96), images.float())
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -13,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ssl_transfer.data.loader import BatchLoader
 from ssl_transfer.data.module import ImageDataModule
+from ssl_transfer.downstream import Classifier
 from ssl_transfer.encoders import EncoderSpec, load_encoder
 from ssl_transfer.optimisation import Optimisation
 from ssl_transfer.pretraining import Autoencoder, DenoisingAutoencoder, SimCLR
@@ -20,7 +22,7 @@ from ssl_transfer.pretraining.monitor import Monitor
 from ssl_transfer.running.fit import fit
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.recorder import RunCheckpoint
-from ssl_transfer.running.summary import read_curves
+from ssl_transfer.running.summary import read_curves, two_directions
 from ssl_transfer.running.watch import Watch
 
 SPEC = EncoderSpec(arguments={"widths": [8, 16], "strides": [1, 2]}, pool=2)
@@ -157,3 +159,48 @@ def test_the_page_grows_while_the_fit_runs(digits: ImageDataModule, tmp_path: Pa
 
     fit(SimCLR(SPEC), digits, tmp_path / "run", max_epochs=3, callbacks=[Reader()], **QUIET)
     assert not seen[0] and "epoch 1 of 3 is done" in seen[1] and "epoch 2 of 3 is done" in seen[2]
+
+
+def test_another_criterion_starts_anew(digits: ImageDataModule, die: Callable[..., None], tmp_path: Path) -> None:
+    """Gone on with by another figure: an old best by the loss is not compared with accuracies."""
+    die(SimCLR(SPEC), digits, tmp_path, epoch=2, max_epochs=4)
+    checkpoint, monitor = RunCheckpoint(best_by="val/knn_accuracy"), Monitor(every_n_epochs=1)
+    options = {"checkpoint": checkpoint, "monitor": monitor, "resume": True, **QUIET}
+    run = fit(SimCLR(SPEC), digits, tmp_path, max_epochs=4, **options)
+    assert run.metrics()["best_by"] == "val/knn_accuracy" and run.metrics()["best_epoch"] >= 3
+
+
+def test_a_choice_that_cannot_be_made(digits: ImageDataModule, tmp_path: Path) -> None:
+    by_rank = RunCheckpoint(best_by="val/rankme")
+    with pytest.raises(ValueError, match=r"best_by val/rankme needs a validation split"):
+        data = ImageDataModule("digits", val_fraction=0.0)
+        fit(SimCLR(SPEC), data, tmp_path / "a", max_epochs=1, checkpoint=by_rank, **QUIET)
+    with pytest.raises(ValueError, match=r"nothing is chosen where a head is solved"):
+        fit(Classifier(SPEC), digits, tmp_path / "b", checkpoint=by_rank, **QUIET)
+
+
+def test_an_early_stopping_of_one_s_own(digits: ImageDataModule, tmp_path: Path) -> None:
+    """Lightning's callbacks find a figure also in epochs that are not read."""
+    stopping = pl.callbacks.EarlyStopping("val/knn_accuracy", mode="max", patience=50)
+    fit(SimCLR(SPEC), digits, tmp_path / "run", max_epochs=3, callbacks=[stopping], **QUIET)
+
+
+def test_the_loss_is_not_divided_by_what_is_accumulated(digits: ImageDataModule, tmp_path: Path) -> None:
+    options = {"max_epochs": 1, "precision": "32-true", **QUIET}
+    slow = Optimisation(lr=1e-9)
+    whole = fit(SimCLR(SPEC, optimisation=slow), digits, tmp_path / "a", **options)
+    parts = fit(SimCLR(SPEC, optimisation=slow), digits, tmp_path / "b", accumulate_grad_batches=4, **options)
+    assert parts.metrics()["train/loss"] == pytest.approx(whole.metrics()["train/loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 40), (5, 2), (40, 1), (300, 20), (20, 300)])
+def test_two_directions_are_those_of_the_singular_values(shape: tuple[int, int]) -> None:
+    z = np.random.default_rng(0).normal(size=shape) * np.linspace(3, 1, shape[1])
+    z = z - z.mean(0)
+    points, share = two_directions(z)
+    _, values, axes = np.linalg.svd(z, full_matrices=False)
+    assert points.shape == (len(z), 2)
+    if z.any():
+        assert share == pytest.approx((values[:2] ** 2).sum() / (values**2).sum())
+        for column, axis in zip(points.T, axes, strict=False):
+            assert np.abs(np.abs(column) - np.abs(z @ axis)).max() < 1e-8
