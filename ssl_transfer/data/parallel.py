@@ -44,7 +44,7 @@ def in_order(work: Callable[[int], T], rows: Sequence[int] | np.ndarray, descrip
             pending: deque[Future[list[T]]] = deque()
             for task in itertools.chain(tasks, [None] * _AHEAD):
                 if task is not None:
-                    pending.append(pool.submit(lambda task=task: [work(row) for row in task]))
+                    pending.append(pool.submit(_each, work, task))
                 if pending and (task is None or len(pending) == _AHEAD):
                     results = pending.popleft().result()
                     yield from results
@@ -54,6 +54,10 @@ def in_order(work: Callable[[int], T], rows: Sequence[int] | np.ndarray, descrip
         finally:
             if progress.live.is_started:
                 progress.stop()
+
+
+def _each(work: Callable[[int], T], rows: Sequence[int] | np.ndarray) -> list[T]:
+    return [work(row) for row in rows]
 
 
 def _cores() -> int:

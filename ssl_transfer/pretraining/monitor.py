@@ -157,7 +157,7 @@ class Monitor(pl.Callback):
         if not len(known.features) or not len(asked.features):
             return {}
         if self.pixels is None:
-            self.pixels = _knn(*(_pixels(batches).labelled() for batches in (bank, queries)), classes)
+            self.pixels = _knn(_pixels(bank).labelled(), _pixels(queries).labelled(), classes)
         linear = solve_ridge(known.features, known.targets, classes)
         return {
             "knn_accuracy": _knn(known, asked, classes),
