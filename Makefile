@@ -34,6 +34,7 @@ bench: .venv/.test  ## measure what the README states: hours; each script goes o
 	$(BIN)/python benchmarks/startup.py --root $(ROOT)
 	$(BIN)/python benchmarks/embedding.py --root $(ROOT)
 	$(BIN)/python benchmarks/throughput.py --root $(ROOT)
+	$(BIN)/python benchmarks/diagnostics.py --root $(ROOT)
 	$(BIN)/python benchmarks/frozen.py --root $(ROOT)
 	$(BIN)/python benchmarks/time_to_accuracy.py --root $(ROOT)
 	$(BIN)/python benchmarks/fashion_mnist.py --root $(ROOT)

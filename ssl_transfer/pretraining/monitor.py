@@ -50,7 +50,7 @@ class Monitor(pl.Callback):
     """
 
     def __init__(
-        self, bank: int = 4000, queries: int = 1000, pairs: int = 512, every_n_epochs: int | None = None
+        self, bank: int = 3000, queries: int = 1000, pairs: int = 512, every_n_epochs: int | None = None
     ) -> None:
         for name, value in (("bank", bank), ("queries", queries), ("pairs", pairs)):
             if value < 2:

@@ -20,7 +20,7 @@ from ssl_transfer.running.folder import RunFolder
 
 Curves = dict[str, list[tuple[float, float]]]
 Metrics = dict[str, Any]
-MOST_POINTS = 1000
+MOST_POINTS = 500
 
 
 def write_run_summary(
@@ -81,7 +81,7 @@ def draw(module: Any, data: Any, reading: Reading | None = None, count: int = 10
 
 
 def feature_map(reading: Reading, names: list[str] | None) -> FeatureMap:
-    """At most a thousand images by the two main directions of their L2-normalised features."""
+    """At most five hundred images by the two main directions of their L2-normalised features."""
     features = reading.features
     step = -(-len(features.features) // MOST_POINTS)
     z = F.normalize(features.features[::step].cpu().double(), dim=1)
