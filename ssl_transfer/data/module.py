@@ -12,6 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from ssl_transfer.data.arguments import check_decoding
 from ssl_transfer.data.batch import Batch
 from ssl_transfer.data.contents import Contents, duplicates_across_splits, examine, listed
 from ssl_transfer.data.decode import MAX_PIXELS
@@ -111,15 +112,11 @@ class ImageDataModule(pl.LightningDataModule):
         for name in ("val_fraction", "test_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"data.{name} must lie in [0, 1), not {getattr(self, name)}")
-        if self.max_pixels > MAX_PIXELS:
-            raise ValueError(f"data.max_pixels must not exceed {MAX_PIXELS}, Pillow's own limit, not {self.max_pixels}")
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError("data.val_fraction + data.test_fraction must leave something to train on (below 1)")
         if self.memory_budget < 0:
             raise ValueError(f"data.memory_budget is in GiB and must not be negative, not {self.memory_budget}")
-        for name, known in (("resize", ("crop", "pad", "stretch")), ("on_bad_image", ("refuse", "skip"))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"data.{name} must be {' or '.join(known)}, not {getattr(self, name)!r}")
+        check_decoding(self.max_pixels, self.resize, self.on_bad_image)
 
     def setup(self, stage: str | None = None) -> None:
         """Read, check, split and decode the source; a second call does nothing.

@@ -11,6 +11,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from ssl_transfer.data.arguments import check_decoding
 from ssl_transfer.data.contents import listed
 from ssl_transfer.data.decode import MAX_PIXELS
 from ssl_transfer.data.hashing import content_hash
@@ -112,11 +113,7 @@ class StreamDataModule(pl.LightningDataModule):
             raise ValueError(f"data.num_workers must not be negative, not {self.num_workers}")
         if self.cache_budget <= 0:
             raise ValueError(f"data.cache_budget is in GiB and must be above 0, not {self.cache_budget}")
-        if self.max_pixels > MAX_PIXELS:
-            raise ValueError(f"data.max_pixels must not exceed {MAX_PIXELS}, Pillow's own limit, not {self.max_pixels}")
-        for name, known in (("resize", ("crop", "pad", "stretch")), ("on_bad_image", ("refuse", "skip"))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"data.{name} must be {' or '.join(known)}, not {getattr(self, name)!r}")
+        check_decoding(self.max_pixels, self.resize, self.on_bad_image)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the shards' indices and measure the first training images; a second call does nothing."""
