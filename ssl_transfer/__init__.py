@@ -9,22 +9,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
+    "AnomalyDetector": "ssl_transfer.downstream",
     "Autoencoder": "ssl_transfer.pretraining",
     "Batch": "ssl_transfer.data.batch",
     "Classifier": "ssl_transfer.downstream",
+    "Compact": "ssl_transfer.downstream",
+    "ConformalCalibration": "ssl_transfer.downstream.conformal",
     "Corruption": "ssl_transfer.data.corruptions",
     "DenoisingAutoencoder": "ssl_transfer.pretraining",
     "Encoder": "ssl_transfer.encoders",
     "EncoderSpec": "ssl_transfer.encoders",
     "Frozen": "ssl_transfer.downstream",
     "Full": "ssl_transfer.downstream",
+    "GaussianKDE": "ssl_transfer.downstream",
     "ImageDataModule": "ssl_transfer.data.module",
+    "KNNDistance": "ssl_transfer.downstream",
+    "Mahalanobis": "ssl_transfer.downstream",
+    "OneClassSVM": "ssl_transfer.downstream",
     "Optimisation": "ssl_transfer.optimisation",
+    "PatchMemoryBank": "ssl_transfer.downstream",
+    "ReconstructionError": "ssl_transfer.downstream",
+    "RotationPrediction": "ssl_transfer.pretraining",
     "Scratch": "ssl_transfer.downstream",
     "SimCLR": "ssl_transfer.pretraining",
     "StreamDataModule": "ssl_transfer.data.stream",
     "Views": "ssl_transfer.data.views",
     "fit": "ssl_transfer.running.fit",
+    "load_autoencoder": "ssl_transfer.encoders",
     "load_encoder": "ssl_transfer.encoders",
     "load_model": "ssl_transfer.downstream",
     "predict": "ssl_transfer.running.fit",
@@ -39,18 +50,29 @@ if TYPE_CHECKING:
     from ssl_transfer.data.module import ImageDataModule as ImageDataModule
     from ssl_transfer.data.stream import StreamDataModule as StreamDataModule
     from ssl_transfer.data.views import Views as Views
+    from ssl_transfer.downstream import AnomalyDetector as AnomalyDetector
     from ssl_transfer.downstream import Classifier as Classifier
+    from ssl_transfer.downstream import Compact as Compact
     from ssl_transfer.downstream import Frozen as Frozen
     from ssl_transfer.downstream import Full as Full
+    from ssl_transfer.downstream import GaussianKDE as GaussianKDE
+    from ssl_transfer.downstream import KNNDistance as KNNDistance
+    from ssl_transfer.downstream import Mahalanobis as Mahalanobis
+    from ssl_transfer.downstream import OneClassSVM as OneClassSVM
+    from ssl_transfer.downstream import PatchMemoryBank as PatchMemoryBank
+    from ssl_transfer.downstream import ReconstructionError as ReconstructionError
     from ssl_transfer.downstream import Scratch as Scratch
     from ssl_transfer.downstream import load_model as load_model
+    from ssl_transfer.downstream.conformal import ConformalCalibration as ConformalCalibration
     from ssl_transfer.encoders import Encoder as Encoder
     from ssl_transfer.encoders import EncoderSpec as EncoderSpec
+    from ssl_transfer.encoders import load_autoencoder as load_autoencoder
     from ssl_transfer.encoders import load_encoder as load_encoder
     from ssl_transfer.encoders import save_encoder as save_encoder
     from ssl_transfer.optimisation import Optimisation as Optimisation
     from ssl_transfer.pretraining import Autoencoder as Autoencoder
     from ssl_transfer.pretraining import DenoisingAutoencoder as DenoisingAutoencoder
+    from ssl_transfer.pretraining import RotationPrediction as RotationPrediction
     from ssl_transfer.pretraining import SimCLR as SimCLR
     from ssl_transfer.running.fit import fit as fit
     from ssl_transfer.running.fit import predict as predict

@@ -22,16 +22,33 @@ def test_they_are_there() -> None:
     }
 
 
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The encoder folder of an autoencoder that has made a step."""
+    directory = tmp_path_factory.mktemp("autoencoder")
+    quick = ["--trainer.max_steps", "1", "--trainer.enable_progress_bar", "false"]
+    quick += ["--trainer.default_root_dir", str(directory), "--data.source", "digits"]
+    assert main(["fit", "--config", str(CONFIGS / "pretrain" / "autoencoder.yaml"), *quick]) == 0
+    return RunFolder(directory).encoder
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONFIGS).as_posix())
-def test_each_fits_the_digits(path: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:.*are left out of train, val and test")  # the digits state their test split
+def test_each_fits_the_digits(path: Path, tmp_path: Path, autoencoder: Path) -> None:
     options = ["--data.source", "digits", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
     options += ["--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", str(tmp_path / "run")]
+    if path.parent.name == "anomaly":
+        options += ["--data.normal", "1", "--data.val_fraction", "0.3"]
+    if path.name == "reconstruction.yaml":
+        options += ["--model.encoder", str(autoencoder)]
     assert main(["fit", "--config", str(path), *options]) == 0
     run = RunFolder(tmp_path / "run")
     shipped, ran = yaml.safe_load(path.read_text()), yaml.safe_load(run.config.read_text())
     assert ran["model"]["class_path"].endswith(shipped["model"]["class_path"])
     if path.parent.name == "pretrain":
         assert load_encoder(run.encoder).feature_dim > 0
+    elif path.parent.name == "anomaly":
+        assert len(load_model(run.model).calibration.scores) > 30
     else:
         assert len(load_model(run.model).classes) == 10
 

@@ -65,14 +65,14 @@ def test_mistakes(arguments: str, words: str, mistake: Mistake, tmp_path: Path) 
 
 def test_an_unknown_model(mistake: Mistake) -> None:
     error = mistake("fit", "--model", "SimCRL", "--data.source", "digits")
-    assert "--model SimCRL is no class for it: did you mean SimCLR? Known are Autoencoder, Classifier" in error
+    assert "--model SimCRL is no class for it: did you mean SimCLR? Known are AnomalyDetector, Autoencoder" in error
     assert "Known are" in mistake("fit", "--model", "json.JSONDecoder", "--data.source", "digits")
     assert "--model is missing" in mistake("fit", "--data.source", "digits")
 
 
 def test_an_unknown_tuning(mistake: Mistake) -> None:
     given = ("fit", "--model", "Classifier", "--data.source", "digits", "--model.tuning")
-    assert "did you mean Frozen? Known are Frozen, Full, Scratch" in mistake(*given, "Frozn")
+    assert "did you mean Frozen? Known are Compact, Frozen, Full, Scratch" in mistake(*given, "Frozn")
     assert "tuning.l2 must be 0 or more" in mistake(*given, "Frozen", "--model.tuning.l2", "-1")
     assert "unknown option --model.tuning.solv; did you mean --model.tuning.solve?" in mistake(
         *given, "Frozen", "--model.tuning.solv", "true"

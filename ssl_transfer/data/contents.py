@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -71,6 +72,19 @@ def duplicates_across_splits(records: Records) -> np.ndarray:
     earliest = np.full(len(records), len(SPLITS))
     np.minimum.at(earliest, inverse, rank)
     return np.flatnonzero(rank > earliest[inverse])
+
+
+def count_duplicates(table: Records, source: str) -> int:
+    """How many exact duplicates stand across the splits that a source states, said in a warning where there are any."""
+    stated = table.select(table.splits != "")
+    doubles = duplicates_across_splits(stated)
+    if len(doubles):
+        warnings.warn(
+            f"{len(doubles)} images of {source} stand in more than one split, so its scores flatter: "
+            f"{listed(stated.paths[doubles])}",
+            stacklevel=4,
+        )
+    return len(doubles)
 
 
 def listed(items: Iterable[str], limit: int = 3) -> str:

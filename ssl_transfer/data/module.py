@@ -12,19 +12,20 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from ssl_transfer.data.arguments import check_decoding
+from ssl_transfer.data.arguments import check_image_arguments
 from ssl_transfer.data.batch import Batch
-from ssl_transfer.data.contents import Contents, duplicates_across_splits, examine, listed
+from ssl_transfer.data.contents import Contents, count_duplicates, examine, listed
 from ssl_transfer.data.decode import MAX_PIXELS
 from ssl_transfer.data.hashing import content_hash
 from ssl_transfer.data.loader import BatchLoader
+from ssl_transfer.data.normal import Fractions, choose_splits
 from ssl_transfer.data.records import SPLITS, Records
-from ssl_transfer.data.resize import Resize
+from ssl_transfer.data.resize import Resize, scale_to_uint8
 from ssl_transfer.data.shape import choose_shape
 from ssl_transfer.data.sources import Source, open_source
-from ssl_transfer.data.splits import assign_splits, draw_label_budget
+from ssl_transfer.data.splits import draw_label_budget
 from ssl_transfer.data.statistics import mean_and_std
-from ssl_transfer.data.store import Recipe, Store, build_store, measure_range, stream_images
+from ssl_transfer.data.store import Recipe, Store, build_store, measure_range, read_pixels, stream_images
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -39,8 +40,13 @@ class ImageDataModule(pl.LightningDataModule):
         resize: crop (centre), pad (with black) or stretch to a square.
         pattern: which files of a folder or manifest, e.g. "*.jpg".
         batch_size: images a batch and process.
-        val_fraction, test_fraction: share of train drawn for a split that the source does not have, in [0, 1).
+        val_fraction, test_fraction: share of train drawn for a split that the source does not have, in [0, 1). By
+            default no test split is drawn, but 0.2 with `normal`.
         label_budget: train on this many labelled images a class.
+        normal: for anomaly detection, the class or classes that are normal: train and val then hold no other. All
+            anomalies are test, unless the source states a test split: then those outside are left out. By default the
+            one class of the training images, if they have but one.
+        anomaly_val_fraction: share of the test split's anomalies moved to val, in [0, 1).
         on_bad_image: refuse a source with unreadable files, or skip these and list them in `rejected`.
         seed: of the splits and the label budget.
         memory_budget: GiB that the decoded images may take in memory; larger stores are memory-mapped files.
@@ -51,7 +57,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     After `setup()`: `shape` (C, H, W); `classes` and `num_classes`; `mean` and `std` per channel over train, of values
     in [0, 1]; `fingerprint`; `table`, one row an image of the store; `rejected` [(path, reason)];
-    `duplicates_across_splits`; `value_range` of 16-bit images.
+    `duplicates_across_splits`; `value_range` of 16-bit images; `normal_targets`, the normal classes (None: not known).
 
     >>> data = ImageDataModule("digits")
     >>> data.setup()
@@ -67,6 +73,7 @@ class ImageDataModule(pl.LightningDataModule):
     table: Records
     rejected: list[tuple[str, str]]
     duplicates_across_splits: int
+    normal_targets: list[int] | None
     value_range: tuple[int, int] | None
 
     def __init__(
@@ -79,8 +86,10 @@ class ImageDataModule(pl.LightningDataModule):
         pattern: str = "*",
         batch_size: int = 256,
         val_fraction: float = 0.1,
-        test_fraction: float = 0.0,
+        test_fraction: float | None = None,
         label_budget: int | None = None,
+        normal: str | int | list[str | int] | None = None,
+        anomaly_val_fraction: float = 0.0,
         on_bad_image: Literal["refuse", "skip"] = "refuse",
         seed: int = 0,
         memory_budget: float = 4.0,
@@ -94,42 +103,32 @@ class ImageDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.label_budget = label_budget
+        self.normal, self.anomaly_val_fraction = normal, anomaly_val_fraction
         self.on_bad_image = on_bad_image
         self.seed = seed
         self.memory_budget, self.cache_dir = memory_budget, cache_dir
         self.max_pixels = max_pixels
         self.value_range = value_range
-        self._check()
+        check_image_arguments(self)
         self._store: Store | None = None
+        self._origin: tuple[Source, np.ndarray]  # rows of the source by row of the store
         self._indices: dict[str, np.ndarray] = {}
-
-    def _check(self) -> None:
-        """The ranges of the arguments."""
-        for name in ("size", "channels", "batch_size", "label_budget", "max_pixels"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"data.{name} must be at least 1, not {value}")
-        for name in ("val_fraction", "test_fraction"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"data.{name} must lie in [0, 1), not {getattr(self, name)}")
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError("data.val_fraction + data.test_fraction must leave something to train on (below 1)")
-        if self.memory_budget < 0:
-            raise ValueError(f"data.memory_budget is in GiB and must not be negative, not {self.memory_budget}")
-        check_decoding(self.max_pixels, self.resize, self.on_bad_image)
 
     def setup(self, stage: str | None = None) -> None:
         """Read, check, split and decode the source; a second call does nothing.
 
         Only `stage="fit"` asks for training images: others may embed or predict a source that has none.
         """
-        if self._store is not None:
-            return
-        source, contents, rows, table = self.survey()
-        store = self._decode(source, contents, rows, table)
-        self._reject(table, store.rejected)
-        self.table = table.select(np.setdiff1d(np.arange(len(table)), list(store.rejected)))
-        self._finish(store, stage)
+        if self._store is None:
+            source, contents, rows, table = self.survey()
+            store = self._decode(source, contents, rows, table)
+            self._reject(table, store.rejected)
+            kept = np.setdiff1d(np.arange(len(table)), list(store.rejected))
+            self.table, self._origin = table.select(kept), (source, rows[kept])
+            self._finish(store)
+        if stage == "fit" and not len(self._indices["train"]):
+            kind = "training images" if self.normal is None else f"normal image (data.normal={self.normal!r}) in train"
+            raise ValueError(f"data.source: {self.source} has no {kind} ({self._counts()})")
 
     def stream(self) -> Iterator[Batch]:
         """Every image once, in the order of the source, decoded when it is asked for and kept nowhere.
@@ -163,9 +162,10 @@ class ImageDataModule(pl.LightningDataModule):
         if not len(rows):
             raise ValueError(f"data.source: no image of {self.source} can be read: {self._rejected_list()}")
         table = source.records.select(rows) if contents.rejected else source.records
-        self.duplicates_across_splits = self._count_duplicates(table)
+        self.duplicates_across_splits = count_duplicates(table, self.source)
         self.stated_splits = [split for split in ("val", "test") if (table.splits == split).any()]
-        table.splits = assign_splits(table, self.val_fraction, self.test_fraction, self.seed)
+        fractions = Fractions(self.val_fraction, self.test_fraction, self.anomaly_val_fraction)
+        table.splits, self.normal_targets = choose_splits(table, self.normal, fractions, self.seed)
         return source, contents, rows, table
 
     def _decode(self, source: Source, contents: Contents, rows: np.ndarray, table: Records) -> Store:
@@ -187,11 +187,9 @@ class ImageDataModule(pl.LightningDataModule):
             self.value_range = measure_range(source, measured.tolist(), self.max_pixels)
         return Recipe(*self.shape, self.resize, self.value_range, any(contents.masks), self.max_pixels)
 
-    def _finish(self, store: Store, stage: str | None) -> None:
+    def _finish(self, store: Store) -> None:
         """What follows from the store and the final table."""
         rows = {split: np.flatnonzero(self.table.splits == split) for split in SPLITS}
-        if not len(rows["train"]) and stage == "fit":
-            raise ValueError(f"data.source: {self.source} has no training images ({self._counts(rows)})")
         if self.label_budget is not None:
             rows["train"] = draw_label_budget(self.table, rows["train"], self.label_budget, self.seed)
         self._indices = rows | {"all": np.arange(len(self.table))}
@@ -217,21 +215,8 @@ class ImageDataModule(pl.LightningDataModule):
     def _rejected_list(self, limit: int = 3) -> str:
         return listed((f"{path} ({reason})" for path, reason in self.rejected), limit)
 
-    def _count_duplicates(self, table: Records) -> int:
-        """Exact duplicates across the splits that the source states; what we draw never makes any."""
-        stated = table.select(table.splits != "")
-        doubles = duplicates_across_splits(stated)
-        if len(doubles):
-            warnings.warn(
-                f"{len(doubles)} images of {self.source} stand in more than one split, so its scores flatter: "
-                f"{listed(stated.paths[doubles])}",
-                stacklevel=3,
-            )
-        return len(doubles)
-
-    @staticmethod
-    def _counts(rows: dict[str, np.ndarray]) -> str:
-        return ", ".join(f"{split} {len(rows[split])}" for split in SPLITS)
+    def _counts(self) -> str:
+        return ", ".join(f"{split} {len(self._indices[split])}" for split in SPLITS)
 
     @property
     def num_classes(self) -> int:
@@ -266,6 +251,14 @@ class ImageDataModule(pl.LightningDataModule):
         assert self._store is not None
         return np.ascontiguousarray(self._store.images[np.asarray(index)])
 
+    def original(self, row: int) -> np.ndarray:
+        """The image of a row of the store at its full size, uint8 `(H, W, C)`, read and decoded anew.
+
+        Its channels are its own; 16-bit values are scaled as in the store. Raises BadImage if it can be read no more.
+        """
+        source, rows = self._origin
+        return scale_to_uint8(read_pixels(source, int(rows[row]), self.max_pixels), self.value_range)
+
     def train_dataloader(self) -> BatchLoader:
         """Train, shuffled by seed and epoch, without the last incomplete batch."""
         return self.loader("train", shuffle=True, drop_last=True)
@@ -297,6 +290,8 @@ class ImageDataModule(pl.LightningDataModule):
             "std": self.std,
             "value_range": None if self.value_range is None else list(self.value_range),
             "label_budget": self.label_budget,
+            "normal": None if self.normal_targets is None else [(self.classes or [])[k] for k in self.normal_targets],
+            "anomaly_val_fraction": self.anomaly_val_fraction,
             "seed": self.seed,
             "rejected": [list(entry) for entry in self.rejected],
             "duplicates_across_splits": self.duplicates_across_splits,

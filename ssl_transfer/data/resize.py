@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from PIL import Image
 
 from ssl_transfer.data.decode import BadImage
-
-Resize = Literal["crop", "pad", "stretch"]
+from ssl_transfer.data.placement import Resize, place
 
 
 def scale_to_uint8(image: np.ndarray, value_range: tuple[int, int] | None) -> np.ndarray:
@@ -51,15 +48,8 @@ def resize(image: np.ndarray, height: int, width: int, how: Resize, nearest: boo
     have_h, have_w, channels = image.shape
     if (have_h, have_w) == (height, width):
         return image
-    scales = (height / have_h, width / have_w)
-    scale = max(scales) if how == "crop" else min(scales)
-    inner_h, inner_w = height, width
-    box = (0.0, 0.0, float(have_w), float(have_h))
-    if how == "crop":
-        left, top = (have_w - width / scale) / 2, (have_h - height / scale) / 2
-        box = (max(0.0, left), max(0.0, top), min(have_w, have_w - left), min(have_h, have_h - top))
-    elif how == "pad":
-        inner_h, inner_w = max(1, round(have_h * scale)), max(1, round(have_w * scale))
+    box, (left, top, right, bottom) = place((have_h, have_w), (height, width), how)
+    inner_w, inner_h = right - left, bottom - top
     filter_ = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
     planes = [image] if channels == 3 else [image[:, :, c] for c in range(channels)]
     resized = [np.asarray(Image.fromarray(plane).resize((inner_w, inner_h), filter_, box)) for plane in planes]
@@ -67,6 +57,5 @@ def resize(image: np.ndarray, height: int, width: int, how: Resize, nearest: boo
     if (inner_h, inner_w) == (height, width):
         return inner
     padded = np.zeros((height, width, channels), np.uint8)
-    top, left = (height - inner_h) // 2, (width - inner_w) // 2
-    padded[top : top + inner_h, left : left + inner_w] = inner
+    padded[top:bottom, left:right] = inner
     return padded

@@ -160,16 +160,36 @@ def render(source: Source, row: int, recipe: Recipe) -> tuple[np.ndarray, np.nda
 def read_mask(source: Source, row: int, shape: tuple[int, ...], max_pixels: int) -> np.ndarray | None:
     """The mask of a row whose image has `shape` (H, W, ...): `(H, W, 1)` uint8, 1 where marked, or None without one.
 
-    Raises BadImage where it cannot be read or has another size than the image.
+    Raises BadImage where it cannot be read, has another size than the image, or is no mask.
     """
     mask = source.mask_path(row)
     if mask is None:
         return None
-    marked: np.ndarray = (decode(read_file(mask), mask, max_pixels).max(axis=2, keepdims=True) > 0).astype(np.uint8)
-    if marked.shape[:2] != shape[:2]:
-        sizes = f"{marked.shape[1]}×{marked.shape[0]}, the image {shape[1]}×{shape[0]}"
-        raise BadImage(str(source.records.paths[row]), f"its mask {mask} is {sizes}")
-    return marked
+    path, data = str(source.records.paths[row]), read_file(mask)
+    values = decode(data, mask, max_pixels).max(axis=2, keepdims=True)
+    if values.shape[:2] != shape[:2]:
+        sizes = f"{values.shape[1]}×{values.shape[0]}, the image {shape[1]}×{shape[0]}"
+        raise BadImage(path, f"its mask {mask} is {sizes}")
+    if fault := _mask_fault(values, data):
+        raise BadImage(path, f"its mask {mask} {fault}")
+    return (values > 0).astype(np.uint8)
+
+
+def _mask_fault(values: np.ndarray, data: bytes) -> str:
+    """Why an image's values make no mask; "" if they do: 0 and one other value, perhaps with grey edges between.
+
+    Grey edges: the other value is at least 128, at most a tenth of the pixels lie between, and the file is no JPEG,
+    whose ripples would count as marked far around.
+    """
+    top = values.max()
+    between = np.mean((values > 0) & (values < top))
+    if not between:
+        return ""
+    if data.startswith(b"\xff\xd8"):
+        return "is a JPEG with values other than 0 and one more: save it as PNG"
+    if top < 128 or between > 0.1:
+        return f"is not binary ({len(np.unique(values))} values up to {top}): make it 0, and 255 where marked"
+    return ""
 
 
 def read_pixels(source: Source, row: int, max_pixels: int) -> np.ndarray:

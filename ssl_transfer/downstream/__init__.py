@@ -1,7 +1,34 @@
-"""Downstream tasks on a pretrained encoder, and how they treat it."""
+"""Downstream tasks on a pretrained encoder, and how they treat it. An import here registers a short name."""
 
+from ssl_transfer.downstream.anomaly import AnomalyDetector
+from ssl_transfer.downstream.base import Downstream
 from ssl_transfer.downstream.classifier import Classifier
+from ssl_transfer.downstream.compact import Compact
+from ssl_transfer.downstream.detectors import (
+    GaussianKDE,
+    KNNDistance,
+    Mahalanobis,
+    OneClassSVM,
+    PatchMemoryBank,
+    ReconstructionError,
+)
 from ssl_transfer.downstream.model_folder import load_model
 from ssl_transfer.downstream.tuning import Frozen, Full, Scratch, Tuning
 
-__all__ = ["Classifier", "Frozen", "Full", "Scratch", "Tuning", "load_model"]
+__all__ = [
+    "AnomalyDetector",
+    "Classifier",
+    "Compact",
+    "Downstream",
+    "Frozen",
+    "Full",
+    "GaussianKDE",
+    "KNNDistance",
+    "Mahalanobis",
+    "OneClassSVM",
+    "PatchMemoryBank",
+    "ReconstructionError",
+    "Scratch",
+    "Tuning",
+    "load_model",
+]

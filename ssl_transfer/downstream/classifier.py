@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,8 +15,11 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from ssl_transfer.data.batch import Batch
 from ssl_transfer.data.randomness import KeyedRandom, mix_integers
 from ssl_transfer.data.views import Views
+from ssl_transfer.downstream.base import Downstream
+from ssl_transfer.downstream.compact import Compact
+from ssl_transfer.downstream.fitted_classifier import FittedClassifier
 from ssl_transfer.downstream.tuning import Frozen, Tuning
-from ssl_transfer.encoders import Encoder, EncoderSpec
+from ssl_transfer.encoders import EncoderSpec
 from ssl_transfer.evaluation.features import Features, encode
 from ssl_transfer.evaluation.gather import gather_features
 from ssl_transfer.evaluation.metrics import classification_metrics, wilson_interval
@@ -26,7 +28,7 @@ from ssl_transfer.optimisation import Optimisation, total_steps
 from ssl_transfer.pretraining.base import run_seed
 
 
-class Classifier(pl.LightningModule):
+class Classifier(Downstream):
     """A linear head on an encoder's features.
 
     Args:
@@ -41,7 +43,6 @@ class Classifier(pl.LightningModule):
         0.01
     """
 
-    encoder: Encoder
     classes: list[str]
 
     def __init__(
@@ -52,17 +53,17 @@ class Classifier(pl.LightningModule):
         views: Views | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(encoder, tuning or Frozen())
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"model.label_smoothing must be a share below 1, not {label_smoothing}")
-        self.chosen_encoder = [encoder]
-        self.tuning = tuning or Frozen()
+        if isinstance(self.tuning, Compact):
+            raise ValueError("tuning Compact is an AnomalyDetector's: a Classifier takes Frozen, Full or Scratch")
         self.optimisation = optimisation or Optimisation(lr=1e-3, weight_decay=1e-3)
         self.views = views
         self.label_smoothing = label_smoothing
         self.solves = isinstance(self.tuning, Frozen) and self.tuning.solve
         self.automatic_optimization = not self.solves
-        self.selects_by: str | None = None if self.solves else "val/accuracy"
+        self.selects_by = None if self.solves else "val/accuracy"
         self.cached: dict[str, Features] = {}
         self.uneven = False  # whether steps, and processes in a step, may have unequally many labels
         self.labelled = False  # whether any batch since the last step of the optimiser had some
@@ -276,12 +277,22 @@ class Classifier(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["classes"] = self.classes
 
-    def know_classes(self, checkpoint: Path) -> None:
-        """Take the class names from a fitted checkpoint, so that images without labels can be predicted."""
-        classes = torch.load(checkpoint, map_location="cpu", weights_only=True).get("classes")
-        if classes is None:
-            raise ValueError(f"{checkpoint} was not written by the fit of a Classifier: give the folder of one")
-        self.classes = list(classes)
+    def learn_from(self, checkpoint: dict[str, Any], path: Path) -> None:
+        """Take the class names, so that images without labels can be predicted."""
+        if checkpoint.get("classes") is None:
+            raise ValueError(f"{path} was not written by the fit of a Classifier: give the folder of one")
+        self.classes = list(checkpoint["classes"])
+
+    def fitted(self, data: dict[str, Any], metrics: dict[str, float]) -> FittedClassifier:
+        tuning = type(self.tuning).__name__
+        config = {"tuning": tuning, "classes": self.classes, "data": data, "metrics": metrics}
+        return FittedClassifier(self.encoder, self.head, config)
+
+    def columns(self, outputs: list[Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        """`prediction` (a class name) and `scores` (a probability for each class, in the order of `classes`)."""
+        scores = torch.cat([output["scores"] for output in outputs]).float().cpu()
+        predictions = [self.classes[i] for i in scores.argmax(1).tolist()]
+        return {"prediction": predictions, "scores": scores}, {"classes": "\n".join(self.classes)}
 
     def on_test_start(self) -> None:
         self._check_classes()

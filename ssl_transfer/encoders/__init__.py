@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from ssl_transfer.encoders.encoder import Encoder as Encoder
     from ssl_transfer.encoders.folder import load_encoder as load_encoder
     from ssl_transfer.encoders.folder import save_encoder as save_encoder
+    from ssl_transfer.encoders.reconstruction import Reconstructor as Reconstructor
+    from ssl_transfer.encoders.reconstruction import load_autoencoder as load_autoencoder
     from ssl_transfer.encoders.small_resnet import SmallResNet as SmallResNet
     from ssl_transfer.encoders.spec import EncoderSpec as EncoderSpec
 
@@ -18,8 +20,10 @@ _HOMES = {
     "Decoder": "decoders",
     "Encoder": "encoder",
     "EncoderSpec": "spec",
+    "Reconstructor": "reconstruction",
     "SmallResNet": "small_resnet",
     "build_encoder": "build",
+    "load_autoencoder": "reconstruction",
     "load_encoder": "folder",
     "save_encoder": "folder",
 }

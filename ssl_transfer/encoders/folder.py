@@ -2,6 +2,7 @@
 
 `model.safetensors` (weights), `config.json` (all else that is needed to rebuild the encoder), `README.md` (a model
 card) and `golden.safetensors` (made-up images and their features, which loading must reproduce). Nothing is pickled.
+Autoencoders leave their decoder beside it: see `reconstruction`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_transfer.encoders.card import card
 from ssl_transfer.encoders.config import FORMAT, make_config, read_config, rebuild_spec, spec_from, versions
@@ -36,6 +37,7 @@ def save_encoder(
     data: dict[str, Any],
     metrics: dict[str, float] | None = None,
     training: dict[str, Any] | None = None,
+    decoder: nn.Module | None = None,
 ) -> Path:
     """Write an encoder folder, whole or not at all. An encoder folder already there is replaced.
 
@@ -46,9 +48,10 @@ def save_encoder(
         data: the training data in plain types, as `ImageDataModule.describe()` gives it.
         metrics: measured figures, for the card.
         training: settings worth telling in the card (epochs, optimiser), in plain types.
+        decoder: the encoder's `mirrored_decoder`, if it was trained with one, for `load_autoencoder` to open.
 
     Raises:
-        ValueError: something else lies at `path`, or the spec does not rebuild the encoder.
+        ValueError: something else lies at `path`, or the spec does not rebuild the encoder and its decoder.
     """
     path = Path(path).expanduser().absolute()
     if path.exists() and not (is_encoder_folder(path) or (path.is_dir() and not any(path.iterdir()))):
@@ -62,7 +65,11 @@ def save_encoder(
         save_file(state, new / MODEL)
         save_file({"images": images, "features": features}, new / GOLDEN)
         config = make_config(encoder, objective, data, metrics or {}, training or {})
-        config["sha256"] = {name: _sha256(new / name) for name in (MODEL, GOLDEN)}
+        if decoder is not None:
+            from ssl_transfer.encoders.reconstruction import write_decoder  # which imports this file
+
+            config["decoder"] = write_decoder(new, encoder, twin, decoder)
+        config["sha256"] = {file.name: sha256(file) for file in sorted(new.glob("*.safetensors"))}
         (new / CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         (new / CARD).write_text(card(config, path.name), encoding="utf-8")
     return path
@@ -93,16 +100,16 @@ def load_encoder(path: str | Path, trust: Sequence[str] = ()) -> Encoder:
     except (KeyError, TypeError, ValueError) as error:
         reason = f"config.json lacks {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"encoder folder {path} cannot be rebuilt: {reason}") from error
-    state = _read(path / MODEL)
+    state = read_tensors(path / MODEL)
     normalisation = {name: encoder.get_buffer(name).clone() for name in ("mean", "std")}
     _load_state(encoder, state, path)
     for name in (MODEL, GOLDEN):
-        if config.get("sha256", {}).get(name) != _sha256(path / name):
+        if config.get("sha256", {}).get(name) != sha256(path / name):
             raise ValueError(f"encoder folder {path}: {name} has changed since it was written; copy it again")
     for name, value in normalisation.items():
         if not torch.equal(state[name], value):
             raise ValueError(f"encoder folder {path}: config.json and {MODEL} differ in {name}; copy the folder again")
-    _check_golden(encoder, _read(path / GOLDEN), path)
+    _check_golden(encoder, read_tensors(path / GOLDEN), path)
     return encoder.eval()
 
 
@@ -134,9 +141,8 @@ def _rebuilt(encoder: Encoder) -> Encoder:
     except ValueError as error:
         raise ValueError(f"encoder {spec.name} cannot be saved, as it cannot be rebuilt: {error}; {cure}") from error
     state = {key: value.detach().cpu() for key, value in encoder.state_dict().items()}
-    difference = _difference(twin, state, types=False)
-    if difference:
-        raise ValueError(f"encoder {spec.name} cannot be saved: rebuilt from its spec, {difference}; {cure}")
+    if differs := difference(twin, state, types=False):
+        raise ValueError(f"encoder {spec.name} cannot be saved: rebuilt from its spec, {differs}; {cure}")
     twin.load_state_dict(state)
     return twin.eval()
 
@@ -145,25 +151,27 @@ def _check_twin(encoder: Encoder, images: Tensor, features: Tensor) -> None:
     """Same keys and shapes are not yet the same network: compare the features too."""
     with quiet(encoder):
         own = encoder(images.to(device_of(encoder))).float().cpu()
-    exact = device_of(encoder).type == "cpu" and encoder.mean.dtype == torch.float32
-    tolerance = 1e-3 if exact else 5e-2  # other devices and half precision round differently
-    if not _close(own, features, tolerance):
+    if not close(own, features, rounding(encoder)):
         raise ValueError(
             f"encoder {encoder.spec.name} cannot be saved: rebuilt from its spec it gives other features; "
             "build it from an EncoderSpec(name, arguments) that makes this very network"
         )
 
 
+def rounding(encoder: Encoder) -> float:
+    """By how much a trained encoder may differ from what loading builds: other devices and half precision round."""
+    return 1e-3 if device_of(encoder).type == "cpu" and encoder.mean.dtype == torch.float32 else 5e-2
+
+
 def _load_state(encoder: Encoder, state: dict[str, Tensor], path: Path) -> None:
-    difference = _difference(encoder, state)
-    if difference:
-        raise ValueError(f"encoder folder {path}: in {MODEL} {difference}; copy the folder again")
+    if differs := difference(encoder, state):
+        raise ValueError(f"encoder folder {path}: in {MODEL} {differs}; copy the folder again")
     encoder.load_state_dict(state)
 
 
-def _difference(encoder: Encoder, state: dict[str, Tensor], types: bool = True) -> str:
-    """The first key in which `state` differs from what `encoder` needs, in words; empty if none does."""
-    expected = encoder.state_dict()
+def difference(module: nn.Module, state: dict[str, Tensor], types: bool = True) -> str:
+    """The first key in which `state` differs from what `module` needs, in words; empty if none does."""
+    expected = module.state_dict()
     for key, value in expected.items():
         if key not in state:
             return f"key {key!r} is missing"
@@ -177,14 +185,15 @@ def _difference(encoder: Encoder, state: dict[str, Tensor], types: bool = True) 
 def _check_golden(encoder: Encoder, golden: dict[str, Tensor], path: Path) -> None:
     if set(golden) != {"images", "features"}:
         raise ValueError(f"encoder folder {path}: {GOLDEN} must hold images and features; copy the folder again")
-    if not _close(_features(encoder, golden["images"]), golden["features"], RTOL):
+    if not close(_features(encoder, golden["images"]), golden["features"], RTOL):
         raise ValueError(
             f"encoder folder {path} has changed since it was written: it no longer gives its golden features; copy it "
             f"again, or use the versions it was written with ({versions()} are here, config.json tells the others)"
         )
 
 
-def _close(ours: Tensor, theirs: Tensor, rtol: float) -> bool:
+def close(ours: Tensor, theirs: Tensor, rtol: float) -> bool:
+    """Whether two tensors of golden values are the same, but for rounding."""
     if ours.shape != theirs.shape:
         return False
     finite = theirs[theirs.isfinite()].abs()
@@ -198,13 +207,15 @@ def _features(encoder: Encoder, images: Tensor) -> Tensor:
     return features.contiguous()
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file of an encoder folder. ValueError if it is damaged."""
     try:
         return load_file(path)
     except Exception as error:  # SafetensorError derives from Exception directly
         raise ValueError(f"encoder folder {path.parent}: {path.name} is damaged ({error}); copy it again") from error
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The checksum of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

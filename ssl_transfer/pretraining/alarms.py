@@ -42,9 +42,8 @@ def alarms(figures: Mapping[str, float]) -> dict[str, str]:
         chance, loss = figures["chance_loss"], figures["loss"]
         if loss > chance * (1 - SATURATED):
             found["saturated"] = (
-                f"the loss is saturated: {loss:.2f}, no better than guessing, which costs log(2B−1) = {chance:.2f}, so "
-                "views do not find their partners; lower --model.optimisation.lr, or set --model.temperature between "
-                "0.1 and 0.5"
+                f"the loss is saturated: {loss:.2f}, no better than guessing, which costs {chance:.2f}; lower "
+                "--model.optimisation.lr, or (contrastive) set --model.temperature between 0.1 and 0.5"
             )
     if _below(figures, "view_difference", SAME_PIXELS):
         found["views_identical"] = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from ssl_transfer.data.batch import Batch
 from ssl_transfer.encoders import EncoderSpec
 from ssl_transfer.encoders.build import is_folder_name
-from ssl_transfer.encoders.decoders import Decoder
+from ssl_transfer.encoders.reconstruction import code, mirrored_decoder, reconstruct
 from ssl_transfer.optimisation import Optimisation
 from ssl_transfer.pretraining.base import Objective
 
@@ -52,11 +51,11 @@ class Autoencoder(Objective):
 
     def code(self, images: Tensor) -> Tensor:
         """What the decoder sees: the bottleneck `(B, K)`, or the maps `(B, D, h, w)` without one."""
-        return self.encoder(images) if self.encoder.spec.bottleneck else self.encoder.maps(images)
+        return code(self.encoder, images)
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """Images restored from their code, in [0, 1] up to over- and undershoot, `(B, C, H, W)`."""
-        return denormalise(self.decoder(self.code(images)), self.encoder)
+        return reconstruct(self.encoder, self.decoder, images)
 
     def loss(self, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
         code = self.code(batch.images)
@@ -75,15 +74,3 @@ def with_bottleneck(
     if isinstance(spec, EncoderSpec) and spec.bottleneck is None and bottleneck is not None:
         return replace(spec, bottleneck=bottleneck, pool=1)
     return spec
-
-
-def mirrored_decoder(encoder: Any) -> Decoder:
-    """A decoder from the encoder's bottleneck, if it has one, else from its maps, to its input's shape."""
-    if encoder.map_dim is None:
-        raise ValueError(f"{encoder.spec.name} has no feature maps to decode from: choose a convolutional network")
-    return Decoder(encoder.map_dim, encoder.map_size, encoder.shape, from_features=encoder.spec.bottleneck)
-
-
-def denormalise(x: Tensor, encoder: Any) -> Tensor:
-    """From the encoder's normalised space back to [0, 1]."""
-    return x.float() * encoder.std.view(-1, 1, 1) + encoder.mean.view(-1, 1, 1)

@@ -31,6 +31,7 @@ class Objective(pl.LightningModule):
 
     encoder: Encoder
     selects_by = "val/loss"  # the best checkpoint's
+    compares_views = False  # whether it learns from the agreement of two views of an image
     views = Views()  # in which features are compared; contrastive objectives learn by theirs
 
     def __init__(self, encoder: EncoderSpec | str | nn.Module, optimisation: Optimisation | None = None) -> None:

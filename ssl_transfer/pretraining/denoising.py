@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from ssl_transfer.data.batch import Batch
 from ssl_transfer.data.corruptions import Corruption
 from ssl_transfer.encoders import EncoderSpec
+from ssl_transfer.encoders.reconstruction import mirrored_decoder, reconstruct
 from ssl_transfer.optimisation import Optimisation
-from ssl_transfer.pretraining.autoencoder import denormalise, mirrored_decoder
 from ssl_transfer.pretraining.base import Objective
 
 
@@ -48,9 +48,7 @@ class DenoisingAutoencoder(Objective):
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """Restored images, in [0, 1] up to over- and undershoot, `(B, C, H, W)`."""
-        maps = self.encoder.maps(images)
-        code = self.encoder.features_from_maps(maps) if self.encoder.spec.bottleneck else maps
-        return denormalise(self.decoder(code), self.encoder)
+        return reconstruct(self.encoder, self.decoder, images)
 
     def loss(self, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
         restored = self.reconstruct(self.corrupt(batch, epoch))

@@ -122,7 +122,7 @@ class Monitor(pl.Callback):
             "alignment": alignment(first, second),
             "uniformity": uniformity(first) if len(first) > 1 else 0.0,
         }
-        if module.chance_loss(2) is not None:  # it learns from views
+        if module.compares_views:
             figures["view_difference"] = difference
         classes = data.num_classes if data.table.targets.ndim == 1 else 0  # not several an image
         if classes and split == "val":

@@ -13,6 +13,7 @@ from ssl_transfer.data.views import Views
 from ssl_transfer.encoders import EncoderSpec
 from ssl_transfer.optimisation import Optimisation
 from ssl_transfer.pretraining.base import Objective
+from ssl_transfer.pretraining.rotation import TURNS, check_square, quarter_turns
 
 
 class SimCLR(Objective):
@@ -27,11 +28,17 @@ class SimCLR(Objective):
         temperature: of the softmax over similarities, above 0.
         hidden_dim, output_dim: widths of the projector, a perceptron that is thrown away after pretraining.
         optimisation: optimiser, learning rate and schedule.
+        distribution_augmentation: take the four rotations of an image for four images, which repel each other like any
+            others (Sohn et al. 2021, https://arxiv.org/abs/2011.02578, section 3.2). Features then spread less evenly
+            over the sphere and leave room for anomalies: better for one-class detection. A step sees 4B images, which
+            must be square, and costs four times as much.
 
     Example:
         >>> SimCLR(temperature=0.5).temperature
         0.5
     """
+
+    compares_views = True
 
     def __init__(
         self,
@@ -41,6 +48,7 @@ class SimCLR(Objective):
         hidden_dim: int = 512,
         output_dim: int = 128,
         optimisation: Optimisation | None = None,
+        distribution_augmentation: bool = False,
     ) -> None:
         super().__init__(encoder or EncoderSpec(pool=3), optimisation)
         if temperature <= 0:
@@ -49,8 +57,11 @@ class SimCLR(Objective):
         self.temperature = temperature
         self.hidden_dim = hidden_dim
         self.output_dim = output_dim
+        self.distribution_augmentation = distribution_augmentation
 
     def build_heads(self) -> None:
+        if self.distribution_augmentation:
+            check_square(self.encoder.shape, "SimCLR with distribution_augmentation")
         self.projector = nn.Sequential(
             nn.Linear(self.encoder.feature_dim, self.hidden_dim, bias=False),
             nn.BatchNorm1d(self.hidden_dim),
@@ -60,7 +71,8 @@ class SimCLR(Objective):
         self.criterion = NTXentLoss(temperature=self.temperature, gather_distributed=True)
 
     def chance_loss(self, batch_size: int) -> float:
-        return math.log(2 * batch_size - 1)
+        instances = TURNS * batch_size if self.distribution_augmentation else batch_size
+        return math.log(2 * instances - 1)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate_evenly("val", batch, batch_idx)
@@ -76,7 +88,15 @@ class SimCLR(Objective):
             self._evaluate(split, Batch(batch.images[:count], batch.targets[:count], batch.index[:count]))
 
     def loss(self, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.distribution_augmentation:
+            batch = turned(batch)  # B is now four times as large
         views = torch.cat(self.two_views(batch, epoch))  # (2B, C, H, W)
         z0, z1 = self.projector(self.encoder(views)).chunk(2)  # (B, output_dim) each
         with torch.autocast(views.device.type, enabled=False):
             return self.criterion(z0.float(), z1.float()), {}
+
+
+def turned(batch: Batch) -> Batch:
+    """The four rotations of a batch's images, `(4B, C, H, H)`, as images of their own: each has an index of its own."""
+    turn = torch.arange(TURNS, device=batch.index.device).repeat_interleave(len(batch.index))
+    return Batch(quarter_turns(batch.images), batch.targets, TURNS * batch.index.repeat(TURNS) + turn)

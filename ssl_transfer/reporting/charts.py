@@ -224,3 +224,83 @@ def interval_chart(rows: Sequence[ResultRow], *, title: str = "", as_percent: bo
     items.append(f'<li class="scale" aria-hidden="true"><svg class="track">{labels}</svg></li>')
     below = f"<figcaption>{escape(note)}</figcaption>" if note else ""
     return f'<figure class="chart">{heading}<ol class="intervals">{"".join(items)}</ol>{below}</figure>'
+
+
+def histogram(
+    groups: Mapping[str, Sequence[float]],
+    *,
+    x_label: str,
+    y_label: str = "images",
+    mark: float,
+    mark_label: str,
+    ceiling: float = math.inf,
+    colours: Sequence[str] = ("--s0", "--s1", "--floor"),
+    height: int = 200,
+) -> str:
+    """How often values occur in each group, stacked, with a vertical line; pointing at a bar tells its counts.
+
+    The figure's `data-low` and `data-high` state the range of the axis, for a script that moves the line.
+
+    Args:
+        groups: name of the group, its finite values; the first stands lowest.
+        x_label, y_label: what the axes measure.
+        mark, mark_label: place and text of the vertical line.
+        ceiling: greater values count in the last bar.
+        colours: of the groups, variables of the style sheet.
+        height: of the plot, in px.
+    """
+    values = [min(value, ceiling) for group in groups.values() for value in group]
+    assert values and all(map(math.isfinite, values)), "a histogram needs finite values"
+    low, high = min(*values, mark), max(*values, min(mark, ceiling))
+    if high <= low:
+        low, high = low - (abs(low) * 0.1 or 0.5), high + (abs(high) * 0.1 or 0.5)
+    bins = min(60, max(12, round(2 * math.sqrt(len(values)))))
+    counts = [[0] * bins for _ in groups]
+    for row, group in zip(counts, groups.values(), strict=True):
+        for value in group:
+            row[min(bins - 1, int(bins * (min(value, ceiling) - low) / (high - low)))] += 1
+    most = max(map(sum, zip(*counts, strict=True)))
+    x_ticks = [tick for tick in ticks(low, high, 6) if low <= tick <= high]
+    y_ticks = [tick for tick in ticks(0, most, 4) if float(tick).is_integer()]
+    frame = _Frame(low, high, x_ticks, y_ticks, height)
+    edges = [low + (high - low) * position / bins for position in range(bins + 1)]
+    svg = frame.axes(x_label, False)
+    for position in range(bins):
+        svg.append(
+            _bar(
+                frame,
+                {name: row[position] for name, row in zip(groups, counts, strict=True)},
+                edges[position : position + 2],
+                position == bins - 1 and ceiling < math.inf,
+                colours,
+            )
+        )
+    x = f"{frame.across(mark):.2f}%"
+    svg.append(f'<line class="mark" x1="{x}" x2="{x}" y1="-6" y2="{height}" style="stroke:var(--ink);stroke-width:2"/>')
+    keys = " &nbsp; ".join(
+        f'<span style="white-space:nowrap"><span style="color:var({colour})" aria-hidden="true">■</span> '
+        f"{escape(name)} ({len(group):,})</span>"
+        for (name, group), colour in zip(groups.items(), colours, strict=False)
+    )
+    told = escape(f"Histogram of {x_label}: {mark_label} at {number(mark)}.", quote=True)
+    return (
+        f'<figure class="chart histogram" data-low="{low!r}" data-high="{high!r}"><p class="y-label">{escape(y_label)}'
+        f' &nbsp; {keys}</p><div class="plot" style="padding:8px 20px 48px 60px">'
+        f'<svg role="img" aria-label="{told}" width="100%" height="{height}">{"".join(svg)}</svg></div></figure>'
+    )
+
+
+def _bar(frame: _Frame, counts: Mapping[str, int], edges: Sequence[float], beyond: bool, colours: Sequence[str]) -> str:
+    """One stacked bar with the text that pointing at it shows."""
+    left, width = frame.across(edges[0]), frame.across(edges[1]) - frame.across(edges[0])
+    span = f"{number(edges[0])} and above" if beyond else f"{number(edges[0])} to {number(edges[1])}"
+    told = escape(f"{span}: " + (", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "none"))
+    place = f'x="{left:.2f}%" width="{width:.2f}%"'
+    parts = [f'<g class="bin"><title>{told}</title><rect {place} y="0" height="{frame.height}" fill="transparent"/>']
+    floor = float(frame.height)
+    for count, colour in zip(counts.values(), colours, strict=False):
+        tall = max(1.5, frame.height - frame.down(count)) if count else 0  # a single image among thousands still shows
+        floor -= tall
+        if count:
+            parts.append(f'<rect {place} y="{floor:.1f}" height="{tall:.1f}" style="fill:var({colour})"/>')
+    return "".join(parts) + "</g>"

@@ -125,7 +125,8 @@ class TrainingCommand(LightningCLI):
         if subcommand == "predict":
             check_alone(self.trainer, subcommand)
             outputs = self._evaluate(run, config)
-            print(f"wrote {running.write_predictions(run, self.model, self.datamodule, outputs or [])}")
+            for path in running.write_outputs(run, self.model, self.datamodule, outputs or []):
+                print(f"wrote {path}")
         else:
             check_shares(self.trainer, self.datamodule, ("val" if subcommand == "validate" else "test",))
             self._evaluate(run, config, verbose=False)

@@ -22,7 +22,7 @@ class DivergenceGuard(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not isinstance(outputs, Mapping):
+        if not isinstance(outputs, Mapping) or "loss" not in outputs:
             return
         loss = outputs["loss"].detach().float()
         self.total = loss if self.total is None else self.total + loss  # once not finite, for ever not finite

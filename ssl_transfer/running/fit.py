@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -13,29 +12,19 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from ssl_transfer.downstream import Classifier
-from ssl_transfer.downstream.model_folder import save_model
-from ssl_transfer.encoders import save_encoder
+from ssl_transfer.downstream import Downstream
+from ssl_transfer.downstream.base import read_checkpoint
 from ssl_transfer.pretraining import Objective
-from ssl_transfer.pretraining.base import run_seed
-from ssl_transfer.pretraining.monitor import Monitor, Reading
+from ssl_transfer.pretraining.monitor import Monitor
 from ssl_transfer.running.calm import calm
 from ssl_transfer.running.config import describe
-from ssl_transfer.running.divergence import DivergenceGuard, diverged, weights_are_finite
+from ssl_transfer.running.divergence import DivergenceGuard
+from ssl_transfer.running.finish import finish, report_figures, write_outputs
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.pace import Pace
-from ssl_transfer.running.predictions import write_predictions
 from ssl_transfer.running.processes import check_processes, check_shares, parting
 from ssl_transfer.running.progress import ImagesProgressBar
-from ssl_transfer.running.recorder import (
-    RunCheckpoint,
-    RunRecorder,
-    callback,
-    fresh_figures,
-    peak_memory_bytes,
-    split_figures,
-)
-from ssl_transfer.running.summary import draw, write_run_summary
+from ssl_transfer.running.recorder import RunCheckpoint, RunRecorder, callback
 from ssl_transfer.running.watch import Watch
 
 
@@ -112,14 +101,14 @@ def predict(module: pl.LightningModule, data: pl.LightningDataModule, directory:
     checkpoint = ready(module, run.fitted_checkpoint())
     with readable(checkpoint):
         outputs = trainer.predict(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    return write_predictions(run, module, data, outputs or [])
+    return write_outputs(run, module, data, outputs or [])[0]
 
 
 def ready(module: pl.LightningModule, checkpoint: Path) -> Path:
     """Tell a module what it must know of its checkpoint before it is built; returns the checkpoint."""
-    if isinstance(module, Classifier):
+    if isinstance(module, Downstream):
         with readable(checkpoint):
-            module.know_classes(checkpoint)
+            module.learn_from(read_checkpoint(checkpoint), checkpoint)
     return checkpoint
 
 
@@ -240,104 +229,6 @@ def opening_line(trainer: pl.Trainer, module: pl.LightningModule, data: Any, run
     return (
         f"{type(module).__name__} on {data.source} ({counts}; {shape}), {device} {trainer.precision}, into {run.path}"
     )
-
-
-def finish(
-    trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, data: Any, figures: dict[str, float]
-) -> None:
-    """Write what a finished fit leaves: encoder, model, figures and summary, from the chosen checkpoint."""
-    checkpoint = callback(trainer, RunCheckpoint)
-    chosen = run.best if run.best.exists() and checkpoint.criterion(module) is not None else run.last
-    if not chosen.exists():
-        raise ValueError("nothing was trained: trainer.max_epochs and trainer.limit_train_batches must be above 0")
-    if chosen == run.best:
-        state = torch.load(chosen, map_location="cpu", weights_only=True)["state_dict"]
-        module.load_state_dict(state)
-    if not weights_are_finite(module):
-        raise diverged(trainer, module)
-    recorder = callback(trainer, RunRecorder)
-    if chosen == run.best:  # the figures of the network that is kept
-        figures = {**_without_validation(fresh_figures(trainer)), **figures, **checkpoint.best_figures}
-    else:
-        figures = fresh_figures(trainer) | figures
-    reading = read_kept(trainer, module)
-    if reading is not None:
-        figures |= reading.figures
-        callback(trainer, Watch).judge_kept(trainer, reading.figures)
-    run.record(
-        {
-            **{name: round(value, 6) for name, value in figures.items()},
-            "seed": run_seed(),
-            "wall_seconds": round(recorder.seconds(), 2),
-            "images_seen": recorder.images_seen,
-            "peak_memory_bytes": peak_memory_bytes(),
-            "checkpoint": chosen.relative_to(run.path).as_posix(),
-            **_checkpoints(run, module, checkpoint),
-            "diagnostics_share": round(diagnostics_share(trainer), 4),
-            "warnings": list(callback(trainer, Watch).warnings.values()),
-            "rejected_images": [f"{path}: {reason}" for path, reason in data.rejected],
-        },
-        forget="test/",
-    )
-    figures = {k: v for k, v in run.metrics().items() if isinstance(v, int | float)}
-    module.cpu()
-    told = {"data": data.describe(), "metrics": figures}
-    if isinstance(module, Objective) or (isinstance(module, Classifier) and module.tuning.trains_encoder):
-        training = {"epochs": trainer.current_epoch, "batch_size": data.batch_size, **asdict(module.optimisation)}
-        save_encoder(module.encoder, run.encoder, objective=type(module).__name__, training=training, **told)
-    if isinstance(module, Classifier):
-        save_model(module, run.model, **told)
-    write_run_summary(run, module, data, draw(module, data, reading))
-
-
-def read_kept(trainer: pl.Trainer, module: pl.LightningModule) -> Reading | None:
-    """The monitor's reading of an objective's encoder as it is now, where it was trained; `None` of other modules."""
-    if not isinstance(module, Objective):
-        return None
-    module.to(trainer.strategy.root_device)
-    return callback(trainer, Monitor).read(trainer, module)
-
-
-def _without_validation(figures: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in figures.items() if not name.startswith("val/")}
-
-
-def _checkpoints(run: RunFolder, module: pl.LightningModule, checkpoint: RunCheckpoint) -> dict[str, Any]:
-    """What metrics.json says of the last checkpoint and of the best."""
-    told: dict[str, Any] = {"checkpoint_last": run.last.relative_to(run.path).as_posix()}
-    if run.best.exists() and checkpoint.criterion(module) is not None:
-        told["checkpoint_best"] = run.best.relative_to(run.path).as_posix()
-        told |= {"best_by": checkpoint.criterion(module), "best_epoch": checkpoint.best_epoch}
-    return told
-
-
-def diagnostics_share(trainer: pl.Trainer) -> float:
-    """The share of the fit's time that went into reading the encoder and drawing it."""
-    spent = callback(trainer, Monitor).seconds + callback(trainer, Watch).seconds
-    return spent / callback(trainer, RunRecorder).seconds()
-
-
-def record_figures(trainer: pl.Trainer, run: RunFolder) -> None:
-    """Add the trainer's last logged figures to metrics.json; each name carries its split."""
-    run.record({name: round(value, 6) for name, value in split_figures(trainer).items()})
-
-
-def report_figures(
-    trainer: pl.Trainer, run: RunFolder, module: pl.LightningModule, show: bool = True, record: bool = True
-) -> None:
-    """After a test or validation: figures into metrics.json and summary.html, and onto the screen.
-
-    record: false for another checkpoint than the one that metrics.json speaks of.
-    """
-    if not trainer.is_global_zero:
-        return
-    if record:
-        record_figures(trainer, run)
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        write_run_summary(run, module, data, draw(module, data, read_kept(trainer, module)))
-    if show:
-        for name, value in sorted(trainer.callback_metrics.items()):
-            print(f"{name:28}{float(value):.4f}")
 
 
 def _yaml(config: str | dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ class RunFolder:
     """
 
     PRECIOUS = ("checkpoints", "encoder", "model", "metrics.json")
-    OTHERS = ("logs", "config.yaml", "summary.html", "predictions.parquet")
+    OTHERS = ("logs", "config.yaml", "summary.html", "predictions.parquet", "gallery.html", "heat_maps")
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
@@ -34,6 +34,8 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.summary = self.path / "summary.html"
         self.predictions = self.path / "predictions.parquet"
+        self.gallery = self.path / "gallery.html"
+        self.heat_maps = self.path / "heat_maps"
         self.metrics_file = self.path / "metrics.json"
         self.replaced = self.path / ".replaced"
 

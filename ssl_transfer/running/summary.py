@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from scipy.sparse.linalg import svds
 
 from ssl_transfer.data.batch import Batch
-from ssl_transfer.pretraining import Autoencoder, DenoisingAutoencoder, SimCLR
+from ssl_transfer.pretraining import Autoencoder, DenoisingAutoencoder, RotationPrediction, SimCLR
 from ssl_transfer.pretraining.monitor import Reading
+from ssl_transfer.pretraining.rotation import quarter_turns
 from ssl_transfer.reporting import Panel, write_summary
 from ssl_transfer.reporting.pictures import FeatureMap, ImageRows, Picture
 from ssl_transfer.running.folder import RunFolder
@@ -115,6 +116,9 @@ def two_directions(z: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _rows(module: Any, batch: Batch) -> dict[str, dict[str, np.ndarray]]:
+    if isinstance(module, RotationPrediction):
+        turned = quarter_turns(module.views(batch.images, module.random(batch, epoch=0, stream=1))).chunk(4)
+        return {"Rotations": {f"{90 * k}°": _shown(images) for k, images in enumerate(turned)}}
     if isinstance(module, SimCLR):
         first, second = module.two_views(batch, epoch=0)
         return {"Views": {"Image": _shown(batch.images), "View 1": _shown(first), "View 2": _shown(second)}}

@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from ssl_transfer.data.decode import BadImage, decode
+from ssl_transfer.data.module import ImageDataModule
 from ssl_transfer.data.sources import open_source
 from tests.conftest import encoded, scene
 
@@ -75,6 +77,54 @@ def test_masks_are_never_images(tmp_path: Path) -> None:
     assert [source.mask_path(row) for row in range(3)] == [str(tmp_path / "a/x.png"), None, None]
     only = open_source(str(tmp_path), pattern="*.jpg")
     assert _names(only, tmp_path) == ["a/x.jpg"] and only.mask_path(0) is not None
+
+
+def _mvtec(folder: Path) -> Path:
+    for number, name in enumerate(
+        ("train/good/000", "train/good/001", "test/good/000", "test/crack/000", "test/crack/001")
+    ):
+        _save(folder / f"{name}.png", seed=number)
+    (folder / "ground_truth" / "crack").mkdir(parents=True)
+    mask = np.zeros((16, 24), np.uint8)
+    mask[4:8, 10:20] = 255
+    Image.fromarray(mask).save(folder / "ground_truth" / "crack" / "000_mask.png")
+    return folder
+
+
+def test_ground_truth_beside_splits_is_masks(tmp_path: Path) -> None:
+    """The layout of MVTec AD; one of the defects has no mask, which is fine."""
+    source = open_source(str(_mvtec(tmp_path)))
+    assert _names(source, tmp_path) == [
+        "test/crack/000.png", "test/crack/001.png", "test/good/000.png", "train/good/000.png", "train/good/001.png"
+    ]  # fmt: skip
+    expected = str(tmp_path / "ground_truth/crack/000_mask.png")
+    assert [source.mask_path(row) for row in range(5)] == [expected, None, None, None, None]
+    only = open_source(str(tmp_path), pattern="test/*")
+    assert len(only) == 3 and only.mask_path(0) == expected
+    assert source.records.classes == ["crack", "good"]
+    data = ImageDataModule(str(tmp_path), val_fraction=0.0)
+    data.setup("fit")
+    assert data.normal_targets == [1] and data.describe()["normal"] == ["good"]
+    batch = next(iter(data.test_dataloader()))
+    assert batch.masks is not None and batch.masks.sum((1, 2, 3)).tolist() == [40, 0, 0]
+
+
+def test_a_ground_truth_of_no_image_is_said(tmp_path: Path) -> None:
+    _save(_mvtec(tmp_path) / "ground_truth" / "crack" / "7_msk.png")
+    with pytest.warns(UserWarning, match=r"1 masks of .* belong to no image \(ground_truth/crack/7_msk\.png\)"):
+        assert len(open_source(str(tmp_path))) == 5
+
+
+def test_ground_truth_without_a_test_folder_is_a_class(tmp_path: Path) -> None:
+    for name in ("ground_truth/1.png", "sky/2.png"):
+        _save(tmp_path / name)
+    assert open_source(str(tmp_path)).records.classes == ["ground_truth", "sky"]
+
+
+def test_a_mask_of_another_size_is_one_line(tmp_path: Path) -> None:
+    Image.new("L", (24, 17)).save(_mvtec(tmp_path) / "ground_truth" / "crack" / "000_mask.png")
+    with pytest.raises(ValueError, match=r"test/crack/000\.png \(its mask .*000_mask\.png is 24×17, the image 24×16\)"):
+        ImageDataModule(str(tmp_path)).setup()
 
 
 def test_pattern(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,35 @@ def test_a_mask_of_another_size_is_rejected(tmp_path: Path) -> None:
     Image.new("L", (8, 9)).save(tmp_path / "x.png")
     store = _build(str(tmp_path), tmp_path, 10**9, Recipe(1, 8, 8, "crop", None, True, 10_000))
     assert "is 8×9, the image 8×8" in store.rejected[0]
+
+
+def test_which_values_make_a_mask(tmp_path: Path) -> None:
+    """Two values, or grey edges; never a picture, class numbers, or the ripples of JPEG."""
+    from PIL import Image
+
+    square = np.zeros((40, 40), np.uint8)
+    square[10:20, 10:20] = 1
+    soft = square * np.uint8(176)
+    soft[9, 10:20] = np.arange(10) * 17 + 1
+    steps = square.copy()
+    steps[0, 0] = 2
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)
+    rippled = io.BytesIO()
+    Image.fromarray(square * np.uint8(255)).save(rippled, "JPEG", quality=75)
+    cases = [(square, ""), (square * np.uint8(255), ""), (square * np.uint8(7), ""), (soft, ""), (0 * square, "")]
+    cases += [(1 - 0 * square, ""), (steps, "not binary (3 values up to 2)"), (noise, "is not binary (256 values")]
+    cases += [(np.repeat(square[..., None], 3, 2) * np.uint8(255), "")]
+    for values, words in [*cases, (rippled.getvalue(), "is a JPEG with values other than 0 and one more")]:
+        Image.new("L", (40, 40)).save(tmp_path / "x.jpg")
+        if isinstance(values, bytes):
+            (tmp_path / "x.png").write_bytes(values)
+        else:
+            Image.fromarray(values).save(tmp_path / "x.png")
+        store = _build(str(tmp_path), tmp_path, 10**9, Recipe(1, 40, 40, "crop", None, True, 10_000))
+        assert words in store.rejected.get(0, "") and bool(words) == bool(store.rejected), words
+        if not words and isinstance(values, np.ndarray):
+            marked = values.reshape(40, 40, -1).max(2) > 0
+            assert store.masks is not None and (store.masks[0, 0] == marked).all()
 
 
 def test_range_ignores_a_hot_pixel(tmp_path: Path) -> None:

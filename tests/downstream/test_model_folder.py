@@ -131,11 +131,11 @@ def test_what_is_no_model_folder(tmp_path: Path, encoder_folder: Path) -> None:
 
 def test_it_replaces_its_like_and_nothing_else(fitted: tuple[Classifier, Path], copy: Path, tmp_path: Path) -> None:
     module, _ = fitted
-    save_model(module, copy, data={"resize": "crop"})
+    save_model(module.fitted(data={"resize": "crop"}, metrics={}), copy)
     assert load_model(copy).config["data"] == {"resize": "crop"}
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match="is no model folder"):
-        save_model(module, tmp_path / "mine", data={})
+        save_model(module.fitted(data={}, metrics={}), tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "model"]

@@ -167,7 +167,7 @@ def test_the_golden_pair_stands_behind_the_checksums(copy: Path) -> None:
     state = load_file(copy / "model.safetensors")
     state[KEY] = state[KEY] * 1.1
     save_file(state, copy / "model.safetensors")
-    sums = {name: folder._sha256(copy / name) for name in ("model.safetensors", "golden.safetensors")}
+    sums = {name: folder.sha256(copy / name) for name in ("model.safetensors", "golden.safetensors")}
     edit(copy, sha256=sums)
     refused(copy, "has changed since it was written: it no longer gives its golden features")
 

@@ -9,13 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from lightly.loss import NTXentLoss
 from torch import Tensor, nn
 
 from ssl_transfer.data.batch import Batch
 from ssl_transfer.data.views import Views
-from ssl_transfer.encoders import EncoderSpec
+from ssl_transfer.encoders import EncoderSpec, build_encoder
 from ssl_transfer.optimisation import Optimisation
 from ssl_transfer.pretraining import Objective, SimCLR
+from ssl_transfer.pretraining.simclr import turned
 
 Build = Callable[[Objective], SimCLR]
 SMALL = EncoderSpec(arguments={"widths": [8, 16], "strides": [1, 2]}, pool=2)
@@ -108,6 +110,81 @@ def test_the_projector_s_widths(built: Build) -> None:
     module = built(SimCLR(SMALL, hidden_dim=24, output_dim=6))
     assert module.projector(torch.randn(4, module.encoder.feature_dim)).shape == (4, 6)
     assert module.projector[0].out_features == 24 and module.encoder.feature_dim == 16 * 4
+
+
+NOTHING = Views(crop_scale=(1, 1), crop_ratio=(1, 1), horizontal_flip=0, jitter=0, grey=0, blur=0)
+
+
+def test_rotations_are_images_of_their_own(batch: Batch, built: Build) -> None:
+    """With distribution augmentation: the paper's double sum over 4B images, and lightly's loss of the same."""
+    module = built(SimCLR(SMALL, views=NOTHING, temperature=0.5, distribution_augmentation=True))
+    module.projector = nn.Identity()  # type: ignore[assignment]
+    module.encoder = nn.Flatten()  # type: ignore[assignment]
+    copies = [image.rot90(k, (1, 2)) for k in range(4) for image in batch.images / 255]
+    pixels = torch.stack(copies).flatten(1)
+    loss = module.loss(batch, 0)[0].item()
+    assert loss == pytest.approx(nt_xent(pixels, pixels, 0.5), abs=1e-4)
+    assert loss == pytest.approx(float(NTXentLoss(temperature=0.5)(pixels, pixels)), abs=1e-6)
+
+
+def test_rotations_of_an_image_repel_each_other(batch: Batch, built: Build) -> None:
+    """An encoder that is blind to rotation pays for it: each image then has three others that look like itself."""
+
+    class Blind(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return nn.functional.one_hot(images.mean((1, 2, 3)).mul(255).round().long() // 10, 8).float()
+
+    def loss(augmented: bool) -> float:
+        module = built(SimCLR(SMALL, views=NOTHING, temperature=0.5, distribution_augmentation=augmented))
+        module.projector, module.encoder = nn.Identity(), Blind()  # type: ignore[assignment]
+        flat = torch.arange(8, dtype=torch.uint8)[:, None, None, None].expand(8, 3, 12, 12) * 10 + 5
+        return module.loss(batch._replace(images=flat), 0)[0].item()
+
+    # Each embedding has its partner and `same` others at similarity 1, and the rest at 0.
+    def expected(same: int, rest: int) -> float:
+        return math.log(1 + same + rest * math.exp(-2))
+
+    assert loss(False) == pytest.approx(expected(0, 14), abs=1e-5)
+    assert loss(True) == pytest.approx(expected(6, 56), abs=1e-5)
+
+
+def test_distribution_augmentation_sees_four_times_as_many(batch: Batch, built: Build) -> None:
+    seen: list[torch.Size] = []
+    for augmented in (False, True):
+        module = built(SimCLR(SMALL, hidden_dim=16, output_dim=8, distribution_augmentation=augmented))
+        module.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+        module.loss(batch, epoch=0)
+        assert module.chance_loss(8) == pytest.approx(math.log(2 * (32 if augmented else 8) - 1))
+    assert [shape[0] for shape in seen] == [16, 64]
+
+
+def test_every_rotation_has_views_of_its_own(batch: Batch) -> None:
+    """Four turned copies are augmented by different numbers, which hang on image and turn alone."""
+    module = SimCLR(SMALL, views=Views(horizontal_flip=0.0, jitter=0.0))
+    whole = turned(batch)
+    assert len(whole.index.unique()) == 32 == len(whole.images)
+    boxes = module.views.resolve(12, 3)._boxes(module.random(whole, epoch=1), 12, 12)
+    assert len(boxes.unique(dim=0)) == 32
+    parts = [turned(Batch(*(column[rows] for column in batch[:3]))) for rows in (slice(0, 4), slice(4, 8))]
+    for part, rows in zip(parts, (slice(0, 4), slice(4, 8)), strict=True):
+        assert torch.equal(part.index, whole.index.view(4, 8)[:, rows].flatten())
+        views, expected = (module.two_views(given, epoch=1)[0] for given in (part, whole))
+        assert torch.equal(views, expected.view(4, 8, 3, 12, 12)[:, rows].flatten(0, 1))
+
+
+def test_without_distribution_augmentation_all_stays_as_it_was(batch: Batch, built: Build) -> None:
+    module = built(SimCLR(SMALL, hidden_dim=16, output_dim=8, distribution_augmentation=False))
+    views = torch.cat(module.two_views(batch, epoch=0))
+    z0, z1 = module.projector(module.encoder(views)).chunk(2)
+    assert torch.equal(module.loss(batch, epoch=0)[0], module.criterion(z0, z1))
+    assert torch.equal(built(SimCLR(SMALL, hidden_dim=16, output_dim=8)).loss(batch, 0)[0], module.criterion(z0, z1))
+
+
+def test_rotations_need_square_images(built: Build) -> None:
+    module = SimCLR(SMALL, distribution_augmentation=True)
+    module.encoder = build_encoder(SMALL, (3, 12, 16), [0.5] * 3, [0.5] * 3)
+    with pytest.raises(ValueError, match="SimCLR with distribution_augmentation turns images by quarters"):
+        module.build_heads()
 
 
 def test_bad_temperature() -> None:

@@ -16,12 +16,14 @@ from ssl_transfer.data.views import Views
 from ssl_transfer.downstream import Classifier, Frozen, Full
 from ssl_transfer.encoders import EncoderSpec
 from ssl_transfer.optimisation import Optimisation
-from ssl_transfer.pretraining import Autoencoder, DenoisingAutoencoder, SimCLR
+from ssl_transfer.pretraining import Autoencoder, DenoisingAutoencoder, RotationPrediction, SimCLR
 from ssl_transfer.running.command import TrainingParser
 from ssl_transfer.running.config import describe
 
 MODULES = [
     SimCLR(EncoderSpec("resnet18", pool=2), Views(rotate=5.0), temperature=0.3, optimisation=Optimisation(lr=1e-3)),
+    RotationPrediction("small_resnet", Views(rotate=5.0), hidden_dim=None),
+    SimCLR(distribution_augmentation=True),
     Autoencoder("small_resnet", bottleneck=None, sparsity=0.1),
     DenoisingAutoencoder(corruption=Corruption(gaussian=0.2, patch=3)),
     Classifier("resnet18", tuning=Full(encoder_lr=0.3), label_smoothing=0.1),

@@ -23,7 +23,7 @@ from ssl_transfer.data.module import ImageDataModule
 from ssl_transfer.downstream import Classifier, Frozen, Full, Scratch, Tuning
 from ssl_transfer.encoders import EncoderSpec
 from ssl_transfer.optimisation import Optimisation
-from ssl_transfer.pretraining import Autoencoder, DenoisingAutoencoder, Objective, SimCLR
+from ssl_transfer.pretraining import Autoencoder, DenoisingAutoencoder, Objective, RotationPrediction, SimCLR
 from ssl_transfer.running import fit as running
 from ssl_transfer.running import processes
 from ssl_transfer.running.folder import RunFolder
@@ -72,8 +72,18 @@ class PlainDenoisingAutoencoder(DenoisingAutoencoder):
         without_normalisation(self.decoder)
 
 
+class PlainRotation(RotationPrediction):
+    def build_heads(self) -> None:
+        super().build_heads()
+        without_normalisation(self.head)
+
+
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "SimCLR": lambda: PlainSimCLR(ENCODER, hidden_dim=16, output_dim=8, optimisation=OPTIMISATION),
+    "RotationPrediction": lambda: PlainRotation(ENCODER, hidden_dim=16, optimisation=OPTIMISATION),
+    "Augmented": lambda: PlainSimCLR(
+        ENCODER, hidden_dim=16, output_dim=8, optimisation=OPTIMISATION, distribution_augmentation=True
+    ),
     "Autoencoder": lambda: PlainAutoencoder(ENCODER, bottleneck=8, sparsity=0.1, optimisation=OPTIMISATION),
     "DenoisingAutoencoder": lambda: PlainDenoisingAutoencoder(ENCODER, optimisation=OPTIMISATION),
 }

@@ -21,7 +21,7 @@ from ssl_transfer.data.module import ImageDataModule
 from ssl_transfer.data.views import Views
 from ssl_transfer.downstream import Classifier, Frozen, Full
 from ssl_transfer.encoders import EncoderSpec, load_encoder
-from ssl_transfer.pretraining import Autoencoder, DenoisingAutoencoder, SimCLR
+from ssl_transfer.pretraining import Autoencoder, DenoisingAutoencoder, RotationPrediction, SimCLR
 from ssl_transfer.running.fit import fit
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.recorder import RunCheckpoint
@@ -31,6 +31,7 @@ PACE = ("train/images_per_second", "train/data_wait_share")
 TIMES = ("wall_seconds", "peak_memory_bytes", "diagnostics_share", *PACE)
 MODULES: dict[str, Callable[[], pl.LightningModule]] = {
     "SimCLR": lambda: SimCLR(SPEC, hidden_dim=16, output_dim=8),
+    "RotationPrediction": lambda: RotationPrediction(SPEC, hidden_dim=16),
     "Autoencoder": lambda: Autoencoder(SPEC, bottleneck=4, sparsity=0.1),
     "DenoisingAutoencoder": lambda: DenoisingAutoencoder(SPEC),
     "Full": lambda: Classifier(SPEC, tuning=Full(), views=Views(horizontal_flip=0.0)),
@@ -94,7 +95,7 @@ LATE = ({"step": 20}, None)  # long after the checkpoint of the epoch's end
     [
         *(("SimCLR", death) for death in (MIDDLE, FIRST, EARLY, BETWEEN, VALIDATION, LATE)),
         *(("Full", death) for death in (MIDDLE, VALIDATION, LATE)),
-        *((name, MIDDLE) for name in ("Autoencoder", "DenoisingAutoencoder", "Frozen")),
+        *((name, MIDDLE) for name in ("RotationPrediction", "Autoencoder", "DenoisingAutoencoder", "Frozen")),
     ],
 )
 def test_to_the_bit(

@@ -24,12 +24,20 @@ def open_folder(folder: Path, pattern: str = "*", files: list[Path] | None = Non
     """The images below a folder that match `pattern` (a file name, or a relative path if it holds a slash).
 
     The first folder below the (split) folder is the class; images in no such folder have none. `x.png` beside `x.jpg`
-    is its mask. Splits are read from the first folder if train and another split are there, or nothing but splits.
+    is its mask, and `ground_truth/DEFECT/x_mask.png` is that of `test/DEFECT/x.png`. Splits are read from the first
+    folder if train and another split are there, or nothing but splits.
     """
     files = list_files(folder) if files is None else files
     pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
-    masks = mask_files(pictures)
-    taken = set(masks.values())
+    truths = _ground_truths(pictures)
+    masks = mask_files(path for path in pictures if path not in truths) | test_masks(pictures, truths)
+    taken = truths | set(masks.values())
+    if lost := sorted(truths - set(masks.values())):
+        warnings.warn(
+            f"data.source: {len(lost)} masks of {folder} belong to no image ({lost[0]}); that of test/DEFECT/x.png is "
+            "ground_truth/DEFECT/x_mask.png",
+            stacklevel=2,
+        )
     chosen = [path for path in pictures if path not in taken and matches(path, pattern)]
     if not chosen:
         raise ValueError(f"data.source: {folder} holds no image that matches data.pattern {pattern!r}")
@@ -57,6 +65,26 @@ def mask_files(pictures: Iterable[Path]) -> dict[Path, Path]:
         if mask and image:
             masks[image] = mask
     return masks
+
+
+def test_masks(pictures: Iterable[Path], truths: Iterable[Path]) -> dict[Path, Path]:
+    """Image of a test folder to mask: the one of the same class and name below ground_truth, "_mask" left aside.
+
+    >>> test_masks([Path("test/hole/7.png"), Path("train/hole/7.png")], [Path("ground_truth/hole/7_mask.png")])
+    {PosixPath('test/hole/7.png'): PosixPath('ground_truth/hole/7_mask.png')}
+    """
+    by_place = {(*path.parts[1:-1], path.stem.removesuffix("_mask")): path for path in truths}
+    images = [path for path in pictures if split_name(path.parts[0]) == "test"]
+    places = {image: (*image.parts[1:-1], image.stem) for image in images}
+    return {image: by_place[place] for image, place in places.items() if place in by_place}
+
+
+def _ground_truths(pictures: Iterable[Path]) -> set[Path]:
+    """What lies below `ground_truth` where a test folder stands beside it, as in MVTec AD: masks, never images."""
+    tops = {path.parts[0] for path in pictures if len(path.parts) > 1}
+    if not any(split_name(top) == "test" for top in tops):
+        return set()
+    return {path for path in pictures if path.parts[0] == "ground_truth" and len(path.parts) > 1}
 
 
 def matches(path: Path, pattern: str) -> bool:

@@ -1,0 +1,81 @@
+"""Compactness fine-tuning: the features of normal images draw together, and stop before they collapse."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ssl_transfer.data.randomness import KeyedRandom
+from ssl_transfer.downstream.tuning import Tuning
+from ssl_transfer.encoders import Encoder
+
+
+class Compact(Tuning):
+    """Fine-tuning for anomaly detection: each normal image's features move towards the mean of all.
+
+    The loss is the squared distance to a centre that stays where it was before tuning (Deep SVDD, Ruff et al. 2018,
+    https://proceedings.mlr.press/v80/ruff18a.html; PANDA, Reiss et al. 2021, https://arxiv.org/abs/2010.05903). Left
+    alone it ends in features that are equal for every image, anomalies too. So after each epoch held-out normal images
+    are told from copies of themselves into which a patch of another image was pasted: the epoch that does so best is
+    kept, and `patience` epochs without a better one end the fit.
+
+    Args:
+        n_stages: how many of the encoder's last stages learn; `None`: all. BatchNorm statistics stay as they are.
+        encoder_lr: the learning rate as a share of the optimisation's.
+        patience: epochs without a better one before the fit ends, at least 1.
+
+    Example:
+        >>> Compact(n_stages=1).trains_encoder
+        True
+    """
+
+    trains_encoder = True
+
+    def __init__(self, n_stages: int | None = 2, encoder_lr: float = 1.0, patience: int = 3) -> None:
+        if n_stages is not None and n_stages < 1:
+            raise ValueError(
+                f"tuning.n_stages must be at least 1, or null for all, not {n_stages}; for none use Frozen"
+            )
+        if encoder_lr <= 0:
+            raise ValueError(f"tuning.encoder_lr must be above 0, not {encoder_lr}; for 0 use Frozen")
+        if patience < 1:
+            raise ValueError(f"tuning.patience must be at least 1, not {patience}")
+        self.n_stages = n_stages
+        self.encoder_lr = encoder_lr
+        self.patience = patience
+
+    def learning(self, encoder: Encoder) -> nn.ModuleList:
+        """Let the last stages learn and freeze all else; returns the stages that learn."""
+        encoder.requires_grad_(False)
+        stages = [stage for _, stage in encoder.stages()]
+        learning = nn.ModuleList(stages if self.n_stages is None else stages[-self.n_stages :])
+        return learning.requires_grad_(True)
+
+
+def distance_to_centre(features: Tensor, centre: Tensor) -> Tensor:
+    """The mean squared distance of features `(B, D)` to the centre `(D,)`.
+
+    >>> distance_to_centre(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.zeros(2))
+    tensor(12.5000)
+    """
+    return (features - centre).square().sum(1).mean()
+
+
+def pasted(images: Tensor, random: KeyedRandom) -> Tensor:
+    """Images `(B, C, H, W)` with a patch of another one of them: made-up anomalies (after CutPaste, Li et al. 2021).
+
+    The patch covers between an eighth and a quarter of the image, anywhere, and comes from the same place of the
+    image's neighbour in the batch.
+    """
+    count, _, height, width = images.shape
+    area, aspect, top, left = random.uniform(4).to(images.device).unbind(1)  # (B,) each
+    side = (0.125 + 0.125 * area).sqrt()
+    ratio = torch.exp2(2 * aspect - 1).sqrt()  # between 1:2 and 2:1 in area
+    tall, wide = (side * ratio).clamp(max=1), (side / ratio).clamp(max=1)
+    low_y, low_x = top * (1 - tall) * height, left * (1 - wide) * width
+    rows = torch.arange(height, device=images.device) + 0.5
+    columns = torch.arange(width, device=images.device) + 0.5
+    inside_y = (rows >= low_y[:, None]) & (rows < (low_y + tall * height)[:, None])  # (B, H)
+    inside_x = (columns >= low_x[:, None]) & (columns < (low_x + wide * width)[:, None])  # (B, W)
+    patch = (inside_y[:, :, None] & inside_x[:, None, :])[:, None]  # (B, 1, H, W)
+    return torch.where(patch, images.roll(1, 0), images) if count > 1 else images
