@@ -24,6 +24,9 @@ class KNNDistance(Detector):
     Args:
         n_neighbors: k.
         metric: `cosine` (one minus the cosine; a zero vector is at distance 1 from all) or `euclidean`.
+        relative_to: if above 0, the distance is divided by the mean such distance of so many nearest normal images: how
+            far an image lies where they lie dense counts more than where they lie sparse (after the local outlier
+            factor, Breunig et al. 2000, https://doi.org/10.1145/342009.335388).
         false_alarm_rate: share of normal images that `predict` may call anomalies.
 
     Example:
@@ -36,10 +39,12 @@ class KNNDistance(Detector):
         self,
         n_neighbors: int = 5,
         metric: Literal["cosine", "euclidean"] = "cosine",
+        relative_to: int = 0,
         false_alarm_rate: float = 0.05,
     ) -> None:
         self.n_neighbors = n_neighbors
         self.metric = metric
+        self.relative_to = relative_to
         self.false_alarm_rate = false_alarm_rate
 
     def fit(self, X: ArrayLike | Tensor, y: object = None) -> Self:
@@ -51,9 +56,11 @@ class KNNDistance(Detector):
         self.check_rate()
         if self.n_neighbors < 1:
             raise ValueError(f"n_neighbors must be 1 or more, not {self.n_neighbors}")
+        if self.relative_to < 0:
+            raise ValueError(f"relative_to must be 0, for none, or a number of images, not {self.relative_to}")
         if self.metric not in ("cosine", "euclidean"):
             raise ValueError(f"metric must be cosine or euclidean, not {self.metric!r}")
-        x = self.read_features(X, fitting=True, at_least=self.n_neighbors + 1)
+        x = self.read_features(X, fitting=True, at_least=max(self.n_neighbors, self.relative_to) + 1)
         zeros = int((x == 0).all(1).sum())
         if self.metric == "cosine" and 2 * zeros > len(x):
             raise ValueError(
@@ -62,32 +69,46 @@ class KNNDistance(Detector):
             )
         self.centre_ = x.mean(0) if self.metric == "euclidean" else torch.zeros_like(x[0])
         self.bank_ = self._placed(x)
-        self.set_offset(scores_of(self._distances(self.bank_, itself=True)))
+        alone, near = self._distances(self.bank_, itself=True)
+        self.reach_ = alone  # (N,) of each fitted image, as if it had not been fitted
+        self.set_offset(scores_of(self._compared(alone, near)))
         return self
 
     def score_samples(self, X: ArrayLike | Tensor) -> Scores:
         """Minus the mean distance to the k nearest fitted images, float64 `(N,)`."""
-        return scores_of(self._distances(self._placed(self.read_features(X))))
+        return scores_of(self._compared(*self._distances(self._placed(self.read_features(X)))))
+
+    def _compared(self, distances: Tensor, near: Tensor) -> Tensor:
+        """Distances `(Q,)` as they are, or over those of the fitted images `near` `(Q, n)`."""
+        if not self.relative_to:
+            return distances
+        tiny = torch.finfo(distances.dtype).tiny
+        return distances / self.reach_[near].mean(1).clamp(min=tiny)
 
     def _placed(self, x: Tensor) -> Tensor:
         """Features where Euclidean distance is the metric, and small numbers make small rounding errors."""
         x = x.to(self.centre_.dtype)
         return (F.normalize(x, dim=1) if self.metric == "cosine" else x - self.centre_).contiguous()
 
-    def _distances(self, queries: Tensor, itself: bool = False) -> Tensor:
-        """Mean distance to the k nearest, float64 `(Q,)`; `itself`: query i is not its own neighbour."""
+    def _distances(self, queries: Tensor, itself: bool = False) -> tuple[Tensor, Tensor]:
+        """Mean distance to the k nearest, float64 `(Q,)`, and the `relative_to` nearest `(Q, n)`.
+
+        itself: query i is not its own neighbour.
+        """
         norms = self.bank_.square().sum(1) if self.metric == "euclidean" else torch.ones_like(self.bank_[:, 0])
-        wanted = min(self.n_neighbors + SPARE, len(self.bank_) - itself)
+        wanted = min(max(self.n_neighbors, self.relative_to) + SPARE, len(self.bank_) - itself)
         rows = max(1, BLOCK // len(self.bank_))
-        means = []
+        means, others = [], []
         for start in range(0, len(queries), rows):
             part = queries[start : start + rows]
             rough = torch.addmm(norms, part, self.bank_.T, alpha=-2)  # (rows, N): ‖b‖² − 2 q·b
             if itself:
                 rough.diagonal(start).fill_(torch.inf)
             nearest = rough.topk(wanted, dim=1, largest=False).indices
-            means.append(self._exact(part, nearest).topk(self.n_neighbors, dim=1, largest=False).values.mean(1))
-        return torch.cat(means)
+            exact = self._exact(part, nearest).sort(dim=1, stable=True)
+            means.append(exact.values[:, : self.n_neighbors].mean(1))
+            others.append(nearest.gather(1, exact.indices[:, : self.relative_to]))
+        return torch.cat(means), torch.cat(others)
 
     def _exact(self, queries: Tensor, nearest: Tensor) -> Tensor:
         """Distances of queries `(Q, D)` to bank rows `(Q, n)`, float64: squared differences, summed in that."""

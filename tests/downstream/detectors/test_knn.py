@@ -51,3 +51,21 @@ def test_neighbours_closer_than_rounding_are_told_apart() -> None:
     bank[:, 0] = 1000 + 1e-3 * torch.arange(100)
     detector = KNNDistance(n_neighbors=1, metric="euclidean").fit(bank)
     np.testing.assert_allclose(detector.score_samples(bank), 0, atol=1e-6)
+
+
+def test_relative_to_the_neighbours_own_distances_against_a_slow_loop() -> None:
+    rng = np.random.default_rng(0)
+    bank, queries = rng.normal(size=(60, 5)), rng.normal(size=(7, 5))
+    ours = KNNDistance(n_neighbors=3, metric="euclidean", relative_to=4).fit(bank)
+
+    def distances(point: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return np.sqrt(((others - point) ** 2).sum(1))
+
+    reach = [np.sort(distances(bank[i], np.delete(bank, i, axis=0)))[:3].mean() for i in range(60)]
+    slow = []
+    for query in queries:
+        away = distances(query, bank)
+        slow.append(np.sort(away)[:3].mean() / np.mean([reach[i] for i in np.argsort(away)[:4]]))
+    np.testing.assert_allclose(ours.score_samples(queries), -np.array(slow), rtol=1e-9)
+    again = KNNDistance(**ours.get_params()).load_state(ours.state())
+    np.testing.assert_array_equal(again.score_samples(queries), ours.score_samples(queries))
