@@ -100,16 +100,26 @@ def split_normal(records: Records, normal: Sequence[int], fractions: Fractions, 
     Where the source states a test split it stands, and anomalies outside are left out; else all anomalies are test,
     with `fractions.test` of the normal images. With `fractions.anomaly_val` above 0, val keeps the anomalies that the
     source states there, or else gets that share of the test split's. Left out too are images without a label, which
-    may be either, and normal images outside test whose exact contents are also labelled an anomaly. Warns of all that.
+    may be either, and normal images outside test whose exact contents are also labelled an anomaly. But where no
+    training image has a label and the stated test split has (train/ with images alone beside test/good and test/hole),
+    those of train are normal. Warns of all that is left out.
     """
     anomalous = is_anomaly(records.targets, normal)
     stated = np.where(records.splits == "", "train", records.splits).astype("U5")
     splits = _beside_stated_test if (stated == "test").any() else _with_all_anomalies_in_test
     drawn = splits(records, anomalous, stated, fractions, seed)
-    drawn[records.targets < 0] = ""
+    drawn[~is_known(records, stated)] = ""
     assert not (anomalous & (drawn == "train")).any()
     _warn_left_out(records.targets, anomalous, drawn)
     return move_anomalies(records, drawn, anomalous, fractions.anomaly_val, seed)
+
+
+def is_known(records: Records, stated: np.ndarray) -> np.ndarray:
+    """Which images `(N,)` are known to be normal or not: those with a label, and all of a train split without any."""
+    labelled = records.targets >= 0
+    train = stated == "train"
+    silent = train.any() and not labelled[train].any() and labelled[stated == "test"].any()
+    return labelled | train if silent else labelled
 
 
 def move_anomalies(
@@ -154,7 +164,7 @@ def _with_all_anomalies_in_test(
 
 def _draw(records: Records, splits: np.ndarray, fractions: tuple[float, float], seed: int) -> np.ndarray:
     """`splits` with val and test drawn from the labelled images of train; what is "" stays so."""
-    rows = np.flatnonzero((splits != "") & (records.targets >= 0))
+    rows = np.flatnonzero((splits != "") & is_known(records, splits))
     part = records.select(rows)
     part.splits = splits[rows]
     drawn = np.full(len(splits), "", "U5")

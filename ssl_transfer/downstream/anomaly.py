@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,27 +10,39 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
+from rich import get_console
+from rich.progress import track
 from torch import Tensor, nn
 
 from ssl_transfer.data.batch import Batch
+from ssl_transfer.data.loader import BatchLoader
 from ssl_transfer.data.randomness import KeyedRandom, mix_integers
+from ssl_transfer.downstream.anomaly_checks import check_fit, check_one_process, check_test, labelled_anomalies
+from ssl_transfer.downstream.anomaly_fit import PREFIX, conformal_threshold, fit_and_calibrate, own_state
 from ssl_transfer.downstream.base import Downstream
 from ssl_transfer.downstream.compact import Compact, distance_to_centre, pasted
 from ssl_transfer.downstream.conformal import ConformalCalibration
 from ssl_transfer.downstream.detectors import Detector, KNNDistance
-from ssl_transfer.downstream.fitted_anomaly import STATE, FittedAnomalyDetector, full_size, known_detectors
-from ssl_transfer.downstream.scorer import Scorer, Scores
+from ssl_transfer.downstream.fitted_anomaly import (
+    FittedAnomalyDetector,
+    describe_detector,
+    full_size,
+    known_detectors,
+    make_detector,
+)
+from ssl_transfer.downstream.scorer import Scorer
 from ssl_transfer.downstream.tuning import Frozen, Tuning
 from ssl_transfer.encoders import EncoderSpec
 from ssl_transfer.encoders.reconstruction import load_autoencoder
-from ssl_transfer.encoders.stage_maps import default_stages, stage_maps, stage_shapes
+from ssl_transfer.encoders.stage_maps import Grid, default_stages, stage_maps
 from ssl_transfer.evaluation.detection import image_metrics
 from ssl_transfer.evaluation.features import encode
-from ssl_transfer.evaluation.report import Scored, anomaly_report, best_f1_threshold
+from ssl_transfer.evaluation.report import Scored, anomaly_report, unpadded
 from ssl_transfer.optimisation import Optimisation, total_steps
 from ssl_transfer.pretraining.base import run_seed
 
 PROXY = "val/pasted_auroc"
+CALIBRATING, CHOOSING = slice(0, None, 2), slice(1, None, 2)  # held-out normal images under Compact tuning
 
 
 class AnomalyDetector(Downstream):
@@ -45,10 +58,14 @@ class AnomalyDetector(Downstream):
         detector: `KNNDistance` (default), `Mahalanobis`, `GaussianKDE`, `OneClassSVM` on features; `PatchMemoryBank` on
             the maps of several stages, with a map of each image's anomalies; `ReconstructionError`.
         tuning: `Frozen` (default) or `Compact`.
-        false_alarm_rate: the share of normal images that may be called anomalies, in (0, 1).
-        threshold: `conformal`, from held-out normal images alone (Vovk et al. 2005; Laxhammar and Falkman 2010), or
-            `f1`, which is best for the validation split's labelled anomalies (see `data.anomaly_val_fraction`).
-        stages: whose maps `PatchMemoryBank` reads; by default those that suit the images' size.
+        false_alarm_rate: the share of normal images that may be called anomalies, in (0, 1). By default 0.05, and after
+            a fit that of the fit; another one given then moves the threshold. The detector's own argument of this name
+            serves its `predict` alone.
+        threshold: `conformal` (default), from held-out normal images alone (Vovk et al. 2005; Laxhammar and Falkman
+            2010), or `f1`, which is best for the validation split's labelled anomalies
+            (see `data.anomaly_val_fraction`).
+        stages: whose maps `PatchMemoryBank` reads; by default those that suit the images' size. grid: to which they are
+            brought, that of the coarsest stage or of the finest.
         optimisation: for `Compact`.
 
     Example:
@@ -63,23 +80,26 @@ class AnomalyDetector(Downstream):
         encoder: EncoderSpec | str | nn.Module = "small_resnet",
         detector: Detector | None = None,
         tuning: Tuning | None = None,
-        false_alarm_rate: float = 0.05,
-        threshold: Literal["conformal", "f1"] = "conformal",
+        false_alarm_rate: float | None = None,
+        threshold: Literal["conformal", "f1"] | None = None,
         stages: list[str] | None = None,
+        grid: Grid = "coarsest",
         optimisation: Optimisation | None = None,
     ) -> None:
         super().__init__(encoder, tuning or Frozen())
         if not isinstance(self.tuning, Frozen | Compact):
             raise ValueError(f"an AnomalyDetector's tuning must be Frozen or Compact, not {type(tuning).__name__}")
-        if not 0 < false_alarm_rate < 1:
+        if false_alarm_rate is not None and not 0 < false_alarm_rate < 1:
             raise ValueError(f"model.false_alarm_rate must lie between 0 and 1, not {false_alarm_rate}; 0.01 is 1 %")
-        if threshold not in ("conformal", "f1"):
+        if threshold not in (None, "conformal", "f1"):
             raise ValueError(f"model.threshold must be conformal or f1, not {threshold!r}")
         self.detector = detector if detector is not None else KNNDistance()
         if type(self.detector).__name__ not in known_detectors():
             raise ValueError(
                 f"model.detector {type(self.detector).__name__} is unknown; known are {', '.join(known_detectors())}"
             )
+        if stages == []:
+            raise ValueError("model.stages must name a stage at least, or be left out for those that suit the size")
         if stages is not None and self.detector.reads != "maps":
             raise ValueError(
                 f"model.stages: {type(self.detector).__name__} reads no maps of stages: leave it out, or take "
@@ -90,14 +110,19 @@ class AnomalyDetector(Downstream):
                 f"tuning Compact draws features together, and {type(self.detector).__name__} reads none: take Frozen, "
                 "or KNNDistance"
             )
-        self.false_alarm_rate = false_alarm_rate
-        self.threshold = threshold
+        self.false_alarm_rate, self.rate = false_alarm_rate, false_alarm_rate or 0.05
+        self.threshold, self.by = threshold, threshold or "conformal"
         self.stages = stages
+        self.grid = grid
         self.optimisation = optimisation or Optimisation(optimiser="sgd", lr=1e-2, weight_decay=5e-5)
         self.solves = isinstance(self.tuning, Frozen)
         self.automatic_optimization = not self.solves
         self.selects_by = None if self.solves else PROXY
         self.scored: list[Scored] = []
+        self.remarks: list[str] = []  # what a user must know of the fit
+        self.untuned, self.best_proxy = 0.0, 0.0  # of Compact: the proxy before the first epoch, and of the best
+        self.preparation: dict[str, Any] = {}  # of the images, in the fit
+        self.moved = False  # whether the threshold is for another rate than the fit's
 
     # building
 
@@ -105,6 +130,8 @@ class AnomalyDetector(Downstream):
         if hasattr(self, "encoder"):
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.solves and self.trainer.state.fn == "fit":
+            check_one_process(self.trainer.world_size)
         torch.manual_seed(run_seed())
         chosen = self.chosen_encoder[0]
         decoder: nn.Module | None = None
@@ -124,7 +151,7 @@ class AnomalyDetector(Downstream):
             self.learning = [self.tuning.learning(self.encoder)]  # in a list: it is the encoder's, not another module
             self.register_buffer("centre", torch.zeros(self.encoder.feature_dim))
         stages = self._stages() if self.detector.reads == "maps" else []
-        self.scorer = Scorer(self.encoder, self.detector, stages, decoder)
+        self.scorer = Scorer(self.encoder, self.detector, stages, decoder, self.grid)
         self.train(self.training)
 
     def _stages(self) -> list[str]:
@@ -154,77 +181,54 @@ class AnomalyDetector(Downstream):
     # fitting
 
     def on_fit_start(self) -> None:
-        self._check_normal()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not self.solves and not self.trainer.ckpt_path:
-            self.centre.copy_(encode(self.encoder, data.loader("train", everywhere=True), self.device).features.mean(0))
+        check_fit(data, self.by)
         if self.solves:
-            self._fit_detector()
+            self._fit_detector(slice(None))
+            return
+        if self.trainer.limit_val_batches == 0 or self.trainer.check_val_every_n_epoch != 1:
+            raise ValueError(
+                "tuning Compact looks at the validation split after every epoch: leave trainer.limit_val_batches and "
+                "trainer.check_val_every_n_epoch as they are"
+            )
+        if not self.trainer.ckpt_path:
+            self.centre.copy_(encode(self.encoder, data.loader("train", everywhere=True), self.device).features.mean(0))
+            self._fit_detector(CALIBRATING)
+            self.untuned = self._proxy()
 
-    def _check_normal(self) -> None:
-        """Only normal images may be fitted on, and some must be left for the calibration."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        targets = np.asarray(data.table.targets)
-        if data.normal_targets is None and data.classes is not None:
-            raise ValueError(
-                f"data.source {data.source}: the training split has images of {len(data.classes)} classes "
-                f"({_listed(data.classes)}) and an AnomalyDetector fits on normal images only: name the normal ones "
-                "with data.normal"
-            )
-        assert not _anomalous(targets[data.indices("train")], data.normal_targets).any()
-        if not len(data.indices("val")):
-            raise ValueError(
-                "an AnomalyDetector calibrates its threshold on held-out normal images, and there is no validation "
-                "split: set data.val_fraction above 0"
-            )
-        if self.threshold == "f1" and not _anomalous(targets[data.indices("val")], data.normal_targets).any():
-            raise ValueError(
-                "model.threshold f1 needs labelled anomalies in the validation split, and there are none: set "
-                "data.anomaly_val_fraction above 0, or take the conformal threshold"
-            )
-
-    def _fit_detector(self) -> None:
+    def _fit_detector(self, calibrating: slice) -> None:
         """Fit and calibrate: the first process, for all."""
-        state: Any = self._fitted_state() if self.trainer.is_global_zero else None
-        self._take(self.trainer.strategy.broadcast(state))
-
-    def _fitted_state(self) -> dict[str, Any]:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        count = len(data.indices("train"))
-        if self.detector.reads == "maps":
-            shapes = [stage_shapes(self.encoder)[name] for name in self.scorer.stages]
-            height, width = max((shape[1:] for shape in shapes), key=lambda size: size[0] * size[1])
-            self.print(self.detector.forecast(count, sum(shape[0] for shape in shapes), height, width).text)
-        self.scorer.fit(data.loader("train", everywhere=True), count)
-        held_out, anomalous = self._held_out()
-        scores = held_out.scores.numpy()
-        normal = scores[~anomalous]
-        if self.threshold == "f1":
-            threshold = best_f1_threshold(scores, anomalous)
-        else:
-            threshold = ConformalCalibration(normal).threshold(self.false_alarm_rate)
-        state = {STATE + name: value for name, value in self.detector.state().items()}
-        state |= {"calibration": torch.from_numpy(normal), "threshold": torch.tensor(threshold).double()}
-        if held_out.maps is not None:
-            state["heat_scale"] = heat_scale(held_out.maps[torch.from_numpy(~anomalous)])
-        return state
+        options = (self.scorer, data, self.rate, self.by, self._say, self._show, calibrating)
+        fitted: Any = fit_and_calibrate(*options) if self.trainer.is_global_zero else None
+        state, self.remarks = self.trainer.strategy.broadcast(fitted)
+        self._take(state)
 
-    def _held_out(self) -> tuple[Scores, np.ndarray]:
-        """What the detector says of the validation split, and which of its images are labelled as anomalies."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        batches = list(data.loader("val", everywhere=True))
-        found = [self.scorer(batch.images.to(self.device)) for batch in batches]
-        maps = [part.maps for part in found if part.maps is not None]
-        targets = torch.cat([batch.targets for batch in batches]).numpy()
-        scores = Scores(torch.cat([part.scores for part in found]), torch.cat(maps) if maps else None)
-        return scores, _anomalous(targets, data.normal_targets)
+    def _say(self, text: str) -> None:
+        """A line on the screen, unless the trainer is to be quiet or there would be one an epoch."""
+        if self.solves and self.trainer.progress_bar_callback is not None:
+            self.print(text)
+
+    def _show(self, batches: BatchLoader, what: str) -> Iterable[Batch]:
+        """Batches with a progress bar, unless the trainer has none."""
+        hidden = self.trainer.progress_bar_callback is None or not get_console().is_terminal
+        return track(batches, what, total=len(batches), transient=True, disable=hidden)
 
     def _take(self, state: dict[str, Any]) -> None:
         """Make a fitted state this detector's."""
-        self.detector.load_state({k.removeprefix(STATE): v for k, v in state.items() if k.startswith(STATE)})
+        self.detector.load_state(own_state(state))
         self.calibration = ConformalCalibration(state["calibration"].numpy())
         self.limit = float(state["threshold"])
+        if self.moved:  # another rate than the fit's
+            self.limit, self.remarks = conformal_threshold(self.calibration.scores, self.rate, self.print)
         self.heat_scale: tuple[float, float] = tuple(state.get("heat_scale", torch.tensor([0.0, 1.0])).tolist())
+
+    def on_train_epoch_end(self) -> None:
+        if self.solves:
+            self._log_calibration()
+
+    def _log_calibration(self) -> None:
+        self.log_dict({"val/threshold": self.limit, "val/calibration_images": float(len(self.calibration.scores))})
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(mix_integers(run_seed(), self.current_epoch, batch_idx, self.global_rank))  # for dropout
@@ -237,48 +241,67 @@ class AnomalyDetector(Downstream):
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.index), sync_dist=True)
         return {"loss": loss}
 
-    # While it is tuned: after each epoch, and once before the first.
+    # while it is tuned
 
     def on_validation_epoch_end(self) -> None:
         if self.solves or self.trainer.state.fn != "fit":
             return
-        self._fit_detector()
+        self._fit_detector(CALIBRATING)
+        self._log_calibration()
+        proxy = self._proxy()
+        self.log(PROXY, proxy, prog_bar=True, sync_dist=True)
+        self.log(f"{PROXY}_untuned", self.untuned, sync_dist=True)
+        self.best_proxy = max(self.best_proxy, proxy)
+
+    def on_fit_end(self) -> None:
+        if not self.solves and self.best_proxy < self.untuned:
+            self.remarks.append(
+                "tuning has not helped: held-out normal images are told from pasted ones with an AUROC of "
+                f"{self.best_proxy:.3f}, untuned {self.untuned:.3f}; lower --model.optimisation.lr, or take Frozen"
+            )
+            self.print(f"warning: {self.remarks[-1]}")
+
+    def _proxy(self) -> float:
+        """AUROC of held-out normal images, those that do not calibrate, against copies with a pasted patch."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        batches = list(data.loader("val", everywhere=True))
-        keep = [torch.from_numpy(~_anomalous(batch.targets.numpy(), data.normal_targets)) for batch in batches]
-        pairs = [(b.images[k], b.index[k]) for b, k in zip(batches, keep, strict=True) if k.any()]
-        made_up = [pasted(images, KeyedRandom(index, run_seed(), stream=7)) for images, index in pairs]
-        found = torch.cat([self.scorer(images.to(self.device)).scores for images in made_up]).numpy()
-        both = np.concatenate([self.calibration.scores, found])
-        truth = np.arange(len(both)) >= len(self.calibration.scores)
-        self.log(PROXY, image_metrics(both, truth)["auroc"], prog_bar=True, sync_dist=True)
+        rows = data.indices("val")[~labelled_anomalies(data, "val")][CHOOSING]
+        normal, made_up = [], []
+        for part in np.array_split(rows, -(-len(rows) // data.batch_size)):
+            images, index = torch.from_numpy(data.images(part)), torch.from_numpy(part)
+            normal.append(self.scorer(images.to(self.device)).scores)
+            copies = pasted(images, KeyedRandom(index, run_seed(), stream=7))
+            made_up.append(self.scorer(copies.to(self.device)).scores)
+        scores = torch.cat([*normal, *made_up]).numpy()
+        return image_metrics(scores, np.arange(len(scores)) >= len(rows))["auroc"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Nothing a batch: what is looked at needs all of them."""
 
     # evaluating
 
+    def on_validation_start(self) -> None:
+        if self.trainer.state.fn == "validate":
+            raise ValueError("the validation split calibrated the threshold of an AnomalyDetector: score it by `test`")
+
     def on_test_start(self) -> None:
+        check_test(self.trainer.datamodule)  # type: ignore[attr-defined]
+        self._check_preparation()
+
+    def on_predict_start(self) -> None:
+        self._check_preparation()
+
+    def _check_preparation(self) -> None:
+        """Images must be prepared as those of the fit were."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        targets = np.asarray(data.table.targets)[data.indices("test")]
-        if data.normal_targets is None:
-            raise ValueError(
-                f"data.source {data.source} does not say which images are normal: name their classes with data.normal, "
-                "or score images without labels by `predict`"
-            )
-        anomalous = _anomalous(targets, data.normal_targets)
-        normal = np.isin(targets, data.normal_targets)
-        if not anomalous.any() or not normal.any():
-            which = "normal images" if normal.any() else "anomalies" if anomalous.any() else "images without labels"
-            raise ValueError(
-                f"the test split of {data.source} has {which} only, and AUROC needs both normal images and anomalies: "
-                "add some, set data.test_fraction, or score images without labels by `predict`"
-            )
+        for name, fitted in self.preparation.items():
+            own = data.describe()[name]
+            if own is not None and fitted is not None and own != fitted:
+                raise ValueError(f"data.{name} is {own} here and was {fitted} in the fit: give --data.{name} {fitted}")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         found = self.scorer(batch.images)
         masks = None if batch.masks is None or found.maps is None else batch.masks[:, 0].bool().cpu().numpy()
-        maps = None if found.maps is None else found.maps.numpy()
+        maps = None if masks is None or found.maps is None else found.maps.numpy()
         index, targets = batch.index.cpu().numpy(), batch.targets.cpu().numpy()
         self.scored.append(Scored(index, targets, found.scores.numpy(), maps, masks))
 
@@ -294,6 +317,7 @@ class AnomalyDetector(Downstream):
             classes=data.classes,
             enlarge=lambda maps: full_size(torch.from_numpy(maps), size).numpy(),
             seed=run_seed(),
+            seen=unpadded(data),
         )
         self.found = scored
         self.log_dict({f"test/{name}": value for name, value in figures.items()})
@@ -306,7 +330,7 @@ class AnomalyDetector(Downstream):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         found = self.scorer(batch.images)
-        return {"index": batch.index, "anomaly_score": found.scores, "maps": found.maps}
+        return {"index": batch.index, "anomaly_score": found.scores}
 
     def columns(self, outputs: list[Any]) -> tuple[dict[str, Any], dict[str, str]]:
         """`anomaly_score`, `p_value` and `anomalous`, the decision; the notes tell threshold and false-alarm rate."""
@@ -316,59 +340,71 @@ class AnomalyDetector(Downstream):
             "p_value": self.calibration.p_values(scores).tolist(),
             "anomalous": (scores > self.limit).tolist(),
         }
-        return columns, {"threshold": repr(self.limit), "false_alarm_rate": repr(self.false_alarm_rate)}
+        return columns, {"threshold": repr(self.limit), "threshold_by": self.by, "false_alarm_rate": repr(self.rate)}
 
     # saving
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if hasattr(self, "calibration"):
-            state = {STATE + name: value for name, value in self.detector.state().items()}
-            told = {
+            described = self.trainer.datamodule.describe()  # type: ignore[attr-defined]
+            checkpoint["anomaly"] = {
+                **{PREFIX + name: value for name, value in self.detector.state().items()},
                 "calibration": torch.from_numpy(self.calibration.scores),
+                "threshold": torch.tensor(self.limit, dtype=torch.float64),
                 "heat_scale": torch.tensor(self.heat_scale),
             }
-            checkpoint["anomaly"] = state | told | {"threshold": torch.tensor(self.limit).double()}
+            checkpoint["fitted"] = {
+                "detector": describe_detector(self.detector),
+                "stages": self.scorer.stages,
+                "grid": self.grid,
+                "rate": self.rate,
+                "by": self.by,
+                "untuned": self.untuned,
+                "best_proxy": self.best_proxy,
+                "preparation": {name: described[name] for name in ("resize", "value_range")},
+            }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if "anomaly" in checkpoint:
-            self._take(checkpoint["anomaly"])
+        if "anomaly" not in checkpoint:
+            return
+        self._take(checkpoint["anomaly"])
+        fitted = checkpoint["fitted"]
+        self.untuned, self.best_proxy = fitted["untuned"], fitted["best_proxy"]
+        self.preparation = fitted["preparation"]
 
     def learn_from(self, checkpoint: dict[str, Any], path: Path) -> None:
         if "anomaly" not in checkpoint:
             raise ValueError(f"{path} was not written by the fit of an AnomalyDetector: give the folder of one")
+        fitted = checkpoint["fitted"]
+        own: dict[str, Any] = {"detector": describe_detector(self.detector), "grid": self.grid}
+        if self.stages is not None:
+            own["stages"] = self.stages
+        for name, value in own.items():
+            if value != fitted[name]:
+                raise ValueError(
+                    f"model.{name}: {path.parent.parent} was fitted with {_told(fitted[name])}, and this is "
+                    f"{_told(value)}: give the arguments of its fit, which stand in its config.yaml"
+                )
+        self.stages = fitted["stages"] or None
+        if self.threshold == "f1" and fitted["by"] != "f1":
+            raise ValueError("model.threshold f1: this run was fitted with a conformal one; fit again to change that")
+        self.by, self.rate = self.threshold or fitted["by"], self.false_alarm_rate or fitted["rate"]
+        self.moved = self.by == "conformal" and (self.by, self.rate) != (fitted["by"], fitted["rate"])
 
     def fitted(self, data: dict[str, Any], metrics: dict[str, float]) -> FittedAnomalyDetector:
-        detector = {"name": type(self.detector).__name__, "parameters": self.detector.get_params()}
         config = {
             "tuning": type(self.tuning).__name__,
-            "detector": detector,
+            "detector": describe_detector(self.detector),
             "stages": self.scorer.stages,
-            "false_alarm_rate": self.false_alarm_rate,
+            "grid": self.grid,
+            "false_alarm_rate": self.rate,
             "threshold": self.limit if np.isfinite(self.limit) else None,
-            "threshold_by": self.threshold,
+            "threshold_by": self.by,
             "normal": data.get("normal"),
             "data": data,
             "metrics": metrics,
         }
         return FittedAnomalyDetector(self.scorer, self.calibration, config)
-
-
-def heat_scale(maps: Tensor) -> Tensor:
-    """The heats `(2,)` at which a picture of anomalies begins to colour and is fully coloured.
-
-    It begins where one normal pixel in a hundred lies, and is full at twice the hottest normal pixels' distance from
-    the median. maps: of normal images `(N, h, w)`.
-    """
-    values = maps.flatten().double().numpy()
-    middle, begin, hottest = np.quantile(values, [0.5, 0.99, 0.9999])
-    return torch.tensor([begin, max(middle + 2 * (hottest - middle), begin)])
-
-
-def _anomalous(targets: np.ndarray, normal: list[int] | None) -> np.ndarray:
-    """Which targets are labelled as anomalies: a class, and not a normal one."""
-    if normal is None:
-        return np.zeros(len(targets), bool)
-    return (targets >= 0) & ~np.isin(targets, normal)
 
 
 def _folder(chosen: EncoderSpec | str | nn.Module) -> str:
@@ -380,5 +416,9 @@ def _folder(chosen: EncoderSpec | str | nn.Module) -> str:
     return chosen
 
 
-def _listed(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
+def _told(value: Any) -> str:
+    """A detector's description, or anything else, in a few words."""
+    if not isinstance(value, dict):
+        return str(value)
+    detector = make_detector(value)
+    return repr(detector)

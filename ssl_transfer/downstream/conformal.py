@@ -67,8 +67,18 @@ class ConformalCalibration:
             warnings.warn(
                 f"a false-alarm rate of {false_alarm_rate:g} needs at least {needed:,} held-out normal images for "
                 f"calibration, and there are {count:,}: no image will be called an anomaly; hold out more, or allow a "
-                f"rate of {1 / (count + 1):.2g} or more",
+                f"rate of {_rounded_up(1 / (count + 1)):g} or more",
                 stacklevel=2,
             )
             return math.inf
         return float(self.scores[count - rank])
+
+
+def _rounded_up(rate: float) -> float:
+    """A rate to two digits, and not below it.
+
+    >>> _rounded_up(1 / 37)
+    0.028
+    """
+    unit = 10.0 ** (math.floor(math.log10(rate)) - 1)
+    return float(f"{math.ceil(rate / unit * (1 - 1e-12)) * unit:.2g}")

@@ -35,7 +35,9 @@ class Fitted(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def rebuild(cls, folder: Path, encoder: Encoder, config: dict[str, Any], state: dict[str, Tensor]) -> Self:
+    def rebuild(
+        cls, folder: Path, encoder: Encoder, config: dict[str, Any], state: dict[str, Tensor], trust: Sequence[str]
+    ) -> Self:
         """The model of a folder. RuntimeError or KeyError if `state` is not what it needs."""
         raise NotImplementedError
 

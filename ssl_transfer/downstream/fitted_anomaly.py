@@ -12,13 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_transfer.downstream import detectors
+from ssl_transfer.downstream.anomaly_fit import PREFIX, own_state
 from ssl_transfer.downstream.conformal import ConformalCalibration
 from ssl_transfer.downstream.fitted import Fitted, table_of
 from ssl_transfer.downstream.scorer import Scorer
 from ssl_transfer.encoders import Encoder, save_encoder
 from ssl_transfer.encoders.reconstruction import load_autoencoder
-
-STATE = "detector."
 
 
 class AnomalyPrediction(NamedTuple):
@@ -45,7 +44,7 @@ class FittedAnomalyDetector(Fitted):
     """
 
     kind = "AnomalyDetector"
-    needs = ("data", "detector", "stages", "false_alarm_rate", "threshold")
+    needs = ("data", "detector", "stages", "grid", "false_alarm_rate", "threshold", "threshold_by")
 
     def __init__(self, scorer: Scorer, calibration: ConformalCalibration, config: dict[str, Any]) -> None:
         super().__init__(scorer.encoder, config)
@@ -71,27 +70,38 @@ class FittedAnomalyDetector(Fitted):
         save_encoder(self.encoder, path, decoder=self.decoder, **told)
 
     def state(self) -> dict[str, Tensor]:
-        state = {STATE + name: value for name, value in self.scorer.detector.state().items()}
+        state = {PREFIX + name: value for name, value in self.scorer.detector.state().items()}
         return state | {"calibration": torch.as_tensor(self.calibration.scores)}
 
     @classmethod
-    def rebuild(cls, folder: Path, encoder: Encoder, config: dict[str, Any], state: dict[str, Tensor]) -> Self:
+    def rebuild(
+        cls, folder: Path, encoder: Encoder, config: dict[str, Any], state: dict[str, Tensor], trust: Sequence[str]
+    ) -> Self:
         detector = make_detector(config["detector"])
-        detector.load_state({k.removeprefix(STATE): v for k, v in state.items() if k.startswith(STATE)})
+        detector.load_state(own_state(state))
         decoder: nn.Module | None = None
         if detector.reads == "images":
-            autoencoder = load_autoencoder(folder / "encoder")
+            autoencoder = load_autoencoder(folder / "encoder", trust=trust)
             encoder, decoder = autoencoder.encoder, autoencoder.decoder
-        scorer = Scorer(encoder, detector, config["stages"], decoder)
+        scorer = Scorer(encoder, detector, config["stages"], decoder, config["grid"])
         return cls(scorer, ConformalCalibration(state["calibration"].numpy()), config)
 
     def card(self, name: str) -> str:
         detector = self.config["detector"]["name"]
-        rate = self.config["false_alarm_rate"]
+        if self.config["threshold_by"] == "f1":
+            chosen = "the threshold has the best F1 on labelled validation images"
+        else:
+            rate = self.config["false_alarm_rate"]
+            chosen = (
+                f"calibrated on {len(self.calibration.scores)} held-out normal images for a false-alarm rate of {rate}"
+            )
+        flagged = (
+            f"an anomaly score above {self.threshold:.6g} is called an anomaly"
+            if self.config["threshold"] is not None
+            else "these are too few for that rate, so that no image is called an anomaly"
+        )
         return (
-            f"# Anomaly detector\n\n{detector} on an encoder, tuning {self.config['tuning']}; calibrated on "
-            f"{len(self.calibration.scores)} held-out normal images for a false-alarm rate of {rate}; an anomaly "
-            f"score above {self.threshold:.6g} is called an anomaly.\n\n"
+            f"# Anomaly detector\n\n{detector} on an encoder, tuning {self.config['tuning']}; {chosen}; {flagged}.\n\n"
             "```python\nfrom ssl_transfer import load_model\n\n"
             f'model = load_model("{name}")\nfound = model.predict(["image.png"])\n'
             "print(found.scores, found.p_values, found.anomalous)\n```\n\n"
@@ -103,8 +113,16 @@ def make_detector(described: dict[str, Any]) -> detectors.Detector:
     """A detector from its name and parameters. ValueError if the name is none of ours."""
     if described["name"] not in detectors.__all__:
         raise ValueError(f"detector {described['name']!r} is unknown; known are {', '.join(known_detectors())}")
-    made: detectors.Detector = getattr(detectors, described["name"])(**described["parameters"])
+    try:
+        made: detectors.Detector = getattr(detectors, described["name"])(**described["parameters"])
+    except TypeError as error:
+        raise ValueError(f"detector {described['name']} is of another version: {error}") from error
     return made
+
+
+def describe_detector(detector: detectors.Detector) -> dict[str, Any]:
+    """What `make_detector` makes it again from, in plain types."""
+    return {"name": type(detector).__name__, "parameters": detector.get_params()}
 
 
 def known_detectors() -> list[str]:

@@ -56,7 +56,9 @@ class FittedClassifier(Fitted):
         return self.head.state_dict()
 
     @classmethod
-    def rebuild(cls, folder: Path, encoder: Encoder, config: dict[str, Any], state: dict[str, Tensor]) -> Self:
+    def rebuild(
+        cls, folder: Path, encoder: Encoder, config: dict[str, Any], state: dict[str, Tensor], trust: Sequence[str]
+    ) -> Self:
         head = nn.Linear(encoder.feature_dim, len(config["classes"]))
         head.load_state_dict(state)
         return cls(encoder, head, config)

@@ -64,7 +64,7 @@ def load_model(path: str | Path, trust: Sequence[str] = ()) -> Any:
             raise ValueError(f"model folder {path} is damaged (config.json lacks {key!r}): copy it again")
     encoder = load_encoder(path / "encoder", trust=trust)
     try:
-        fitted = kind.rebuild(path, encoder, config, load_file(path / "model.safetensors")).eval()
+        fitted = kind.rebuild(path, encoder, config, load_file(path / "model.safetensors"), trust).eval()
         golden = load_file(path / "golden.safetensors")
     except (OSError, RuntimeError, KeyError, SafetensorError) as error:
         raise ValueError(f"model folder {path} is damaged ({' '.join(str(error).split())}): copy it again") from error

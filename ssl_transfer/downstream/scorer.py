@@ -13,7 +13,7 @@ from ssl_transfer.data.batch import Batch
 from ssl_transfer.downstream.detectors import Detector
 from ssl_transfer.encoders import Encoder
 from ssl_transfer.encoders.reconstruction import Reconstructor
-from ssl_transfer.encoders.stage_maps import one_grid, stage_maps
+from ssl_transfer.encoders.stage_maps import Grid, one_grid, stage_maps
 
 
 class Scores(NamedTuple):
@@ -31,15 +31,22 @@ class Scorer:
         detector: fitted by `fit`, or fitted already.
         stages: whose maps a detector on maps reads.
         decoder: of an autoencoder, for a detector on reconstruction errors.
+        grid: to which the stages' maps are brought.
     """
 
     def __init__(
-        self, encoder: Encoder, detector: Detector, stages: Sequence[str] = (), decoder: nn.Module | None = None
+        self,
+        encoder: Encoder,
+        detector: Detector,
+        stages: Sequence[str] = (),
+        decoder: nn.Module | None = None,
+        grid: Grid = "coarsest",
     ) -> None:
         self.encoder = encoder
         self.detector = detector
         self.stages = list(stages)
         self.decoder = decoder
+        self.grid: Grid = grid
 
     @torch.inference_mode()
     def read(self, images: Tensor) -> Tensor:
@@ -49,11 +56,19 @@ class Scorer:
         """
         with torch.autocast(images.device.type, enabled=False):
             if self.detector.reads == "maps":
-                return one_grid(stage_maps(self.encoder, images, self.stages))
+                return one_grid(stage_maps(self.encoder, images, self.stages), self.grid)
             if self.detector.reads == "images":
                 assert self.decoder is not None
                 return reconstruction_errors(Reconstructor(self.encoder, self.decoder), images)
             return self.encoder(images).float()
+
+    def forecast(self, count: int) -> str | None:
+        """What fitting on `count` images will cost, in a line; None of a detector that costs little."""
+        if self.detector.reads != "maps":
+            return None
+        shape = self.read(torch.zeros(1, *self.encoder.shape, device=self.encoder.mean.device)).shape[1:]
+        forecast: str = self.detector.forecast(count, *shape, device=self.encoder.mean.device).text
+        return forecast
 
     def fit(self, batches: Iterable[Batch], count: int) -> None:
         """Fit the detector on batches of `count` normal images."""
@@ -71,6 +86,8 @@ class Scorer:
 
     def __call__(self, images: Tensor) -> Scores:
         """Scores of images `(B, C, H, W)`, uint8 or float in [0, 1], on the CPU."""
+        if images.device.type in ("cpu", "cuda"):  # others lack float64
+            self.detector.to(images.device)
         with torch.autocast(images.device.type, enabled=False):
             readings = self.read(images)
             if self.detector.reads == "features":

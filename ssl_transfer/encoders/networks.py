@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from ssl_transfer.encoders import foreign, small_resnet, torchvision_networks
+from ssl_transfer.encoders import foreign, oriented_gradients, small_resnet, torchvision_networks
 from ssl_transfer.encoders.network import Built, Shape
 from ssl_transfer.encoders.spec import EncoderSpec
 from ssl_transfer.encoders.weights import is_file_name, load_weights
@@ -12,7 +12,7 @@ from ssl_transfer.encoders.weights import is_file_name, load_weights
 
 def known_names() -> list[str]:
     """Architectures by name."""
-    return ["small_resnet", *torchvision_networks.names()]
+    return ["small_resnet", "oriented_gradients", *torchvision_networks.names()]
 
 
 def build_network(spec: EncoderSpec, shape: Shape) -> Built:
@@ -30,6 +30,8 @@ def build_network(spec: EncoderSpec, shape: Shape) -> Built:
                 raise ValueError(f"encoder.weights {spec.weights!r}: small_resnet has no named weights, give a file")
             load_weights(built.network, spec.weights)
         return built
+    if spec.name == "oriented_gradients":
+        return oriented_gradients.build(spec, shape)
     if spec.name in torchvision_networks.names():
         return torchvision_networks.build(spec, shape)
     raise ValueError(unknown(spec.name))

@@ -11,8 +11,9 @@ class EncoderSpec:
     """An encoder by name and arguments: all that is needed to build it again.
 
     Args:
-        name: `small_resnet`, a torchvision classification network (`resnet18`, `vit_b_16` ...), or the dotted path
-            of a class or callable that returns an `nn.Module` (`timm.create_model`).
+        name: `small_resnet`, `oriented_gradients` (never trained), a torchvision classification network (`resnet18`,
+            `vit_b_16` ...), or the dotted path of a class or callable that returns an `nn.Module`
+            (`timm.create_model`).
         arguments: for the builder; plain types only.
         weights: torchvision weights by name (`DEFAULT`, `IMAGENET1K_V1`), a local `.safetensors`, `.pt` or `.pth`
             file, or `package:path/in/package` for a file that an installed package ships.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +11,9 @@ from torch import Tensor, nn
 
 from ssl_transfer.encoders.encoder import Encoder
 from ssl_transfer.encoders.network import quiet
+
+Grid = Literal["coarsest", "finest"]
+LEAST_CELLS = 7  # a side: coarser maps say too little of where
 
 
 def stage_maps(encoder: Encoder, images: Tensor, names: Sequence[str]) -> list[Tensor]:
@@ -50,7 +52,10 @@ def stage_shapes(encoder: Encoder) -> dict[str, tuple[int, int, int]]:
 
 
 def default_stages(encoder: Encoder) -> list[str]:
-    """The stages that suit patches: the last of each of the two grids next to 1/8 and 1/16 of the image's side.
+    """The stages that suit patches: the last of each of the two coarsest grids with 7 cells a side or more.
+
+    Deep maps tell most of a patch, but a large network's last stage says more of what it was trained for than of what
+    is seen: it is left out where two grids of an eighth of the image's side or less remain without it.
 
     >>> from ssl_transfer.encoders import build_encoder
     >>> default_stages(build_encoder("resnet18", (3, 224, 224), [0.5] * 3, [0.5] * 3))
@@ -58,22 +63,53 @@ def default_stages(encoder: Encoder) -> list[str]:
     >>> default_stages(build_encoder("small_resnet", (1, 28, 28), [0.5], [0.5]))
     ['stage1', 'stage2']
     """
-    last: dict[int, str] = {}  # by the height of the grid
-    for name, (_, height, _) in stage_shapes(encoder).items():
-        last[height] = name
-    wanted = sorted(last, key=lambda height: abs(math.log2(encoder.shape[1] / height) - 3.5))[:2]
-    return [name for height, name in last.items() if height in wanted]
+    shapes = list(stage_shapes(encoder).items())
+    without_last = _by_grid(shapes[:-1])
+    deep = [cells for cells in without_last if LEAST_CELLS <= cells <= -(-min(encoder.shape[1:]) // 8)]
+    last = without_last if len(deep) >= 2 else _by_grid(shapes)
+    coarsest = sorted(last, key=lambda cells: (cells < LEAST_CELLS, abs(cells - LEAST_CELLS)))[:2]
+    return [name for cells, name in last.items() if cells in coarsest]
 
 
-def one_grid(maps: Sequence[Tensor]) -> Tensor:
-    """Maps of several stages, brought to the grid of the finest and stacked: `(B, D₁ + D₂ + …, h, w)`.
+def _by_grid(shapes: Sequence[tuple[str, tuple[int, int, int]]]) -> dict[int, str]:
+    """The last stage of each grid, by the cells of its shorter side."""
+    return {min(height, width): name for name, (_, height, width) in shapes}
+
+
+def one_grid(maps: Sequence[Tensor], grid: Grid = "coarsest") -> Tensor:
+    """Maps of several stages, brought to one grid and stacked: `(B, D₁ + D₂ + …, h, w)`.
+
+    On the `coarsest` the cells of finer maps are averaged, on the `finest` coarser maps are interpolated.
 
     >>> one_grid([torch.zeros(1, 2, 4, 4), torch.ones(1, 3, 2, 2)]).shape
-    torch.Size([1, 5, 4, 4])
+    torch.Size([1, 5, 2, 2])
     """
-    size = max((m.shape[2:] for m in maps), key=lambda shape: shape[0] * shape[1])
-    resized = [m if m.shape[2:] == size else F.interpolate(m, tuple(size), mode="bilinear") for m in maps]
-    return torch.cat(resized, dim=1)
+    size = _joined(maps, grid)
+    return torch.cat([_resized(m, size) for m in maps], dim=1)
+
+
+def joined_shape(shapes: Sequence[tuple[int, int, int]], grid: Grid = "coarsest") -> tuple[int, int, int]:
+    """The shape `(D, h, w)` of maps of some shapes `(D, h, w)` by `one_grid`.
+
+    >>> joined_shape([(2, 4, 4), (3, 2, 2)])
+    (5, 2, 2)
+    """
+    size = _joined([torch.empty(1, *shape, device="meta") for shape in shapes], grid)
+    return (sum(shape[0] for shape in shapes), *size)
+
+
+def _joined(maps: Sequence[Tensor], grid: Grid) -> tuple[int, int]:
+    choose = min if grid == "coarsest" else max
+    chosen = choose(maps, key=lambda m: m.shape[2] * m.shape[3])
+    return (chosen.shape[2], chosen.shape[3])
+
+
+def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    if maps.shape[2:] == size:
+        return maps
+    if maps.shape[2] >= size[0] and maps.shape[3] >= size[1]:
+        return F.adaptive_avg_pool2d(maps, size)
+    return F.interpolate(maps, size, mode="bilinear")
 
 
 class _Enough(Exception):

@@ -5,13 +5,15 @@ Throughout a higher score is more anomalous.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 Metric = Callable[[np.ndarray, np.ndarray], float]  # (anomalous, scores), as in scikit-learn
+Pictures = np.ndarray | Sequence[np.ndarray]  # (N, H, W), or (H, W) each
 
 _CHUNK = 2**22  # counts of resamples held at a time
 
@@ -95,72 +97,89 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def pixel_auroc(maps: np.ndarray | Sequence[np.ndarray], masks: np.ndarray | Sequence[np.ndarray]) -> float:
+def pixel_auroc(maps: Pictures, masks: Pictures) -> float:
     """AUROC of all pixels: maps `(N, H, W)` of scores and masks, non-zero where anomalous; or lists of `(H, W)`.
 
     Exact, in the maps' own precision. Raises ValueError for NaN, and where no pixel is marked or all are.
     """
-    normal, abnormal, _ = _pixels(maps, masks)
-    abnormal.sort()
-    pairs = sum(int(count.sum()) for count in _below(normal, abnormal))  # each counts half
-    return pairs / (2 * len(normal) * len(abnormal))
+    return pixel_metrics(maps, masks)["pixel_auroc"]
 
 
-def aupro(
-    maps: np.ndarray | Sequence[np.ndarray], masks: np.ndarray | Sequence[np.ndarray], limit: float = 0.3
-) -> float:
+def aupro(maps: Pictures, masks: Pictures, limit: float = 0.3) -> float:
     """Area under the per-region overlap up to a false-positive rate of `limit`, divided by it: 1 is perfect.
 
     At every threshold the overlap is the share of a region's pixels above it, averaged over all regions (8-connected
     parts of the masks); the false-positive rate is that of all unmarked pixels. So small defects count as much as large
     ones. Bergmann et al. 2020, https://arxiv.org/abs/1911.02357. Arguments and errors as for `pixel_auroc`.
     """
+    return pixel_metrics(maps, masks, limit)["aupro"]
+
+
+def pixel_metrics(
+    maps: Iterable[np.ndarray], masks: Pictures, limit: float = 0.3, seen: Iterable[np.ndarray] | None = None
+) -> dict[str, float]:
+    """`pixel_auroc` and `aupro` (see there) in one pass, which holds every unmarked pixel's score once.
+
+    Args:
+        maps: one `(H, W)` a mask; may be a generator.
+        masks: `(N, H, W)` or a list, non-zero where anomalous.
+        limit: the false-positive rate of `aupro`.
+        seen: booleans `(H, W)`, one an image: pixels where they are false do not count, such as padding.
+    """
     if not 0 < limit <= 1:
         raise ValueError(f"limit is a false-positive rate in (0, 1], not {limit}")
-    normal, abnormal, weights = _pixels(maps, masks)
+    normal, abnormal, weights = _pixels(maps, masks, itertools.repeat(True, len(masks)) if seen is None else seen)
     order = np.argsort(abnormal)
-    return min(1.0, _area(normal, abnormal[order], weights[order], limit) / limit)
+    below, not_above = _below(normal, abnormal[order])
+    pairs = int(below.sum()) + int(not_above.sum())  # each counts half
+    area = _area(below / len(normal), not_above / len(normal), weights[order], limit)
+    return {"pixel_auroc": pairs / (2 * len(normal) * len(abnormal)), "aupro": min(1.0, area / limit)}
 
 
 # pixels
 
 
 def _pixels(
-    maps: np.ndarray | Sequence[np.ndarray], masks: np.ndarray | Sequence[np.ndarray]
+    maps: Iterable[np.ndarray], masks: Pictures, seen: Iterable[np.ndarray | bool]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores of unmarked pixels, sorted; those of marked ones; the latter's weights, 1 in all and a region alike."""
-    assert len(maps) == len(masks)
-    normal, abnormal, sizes = [], [], []
-    regions = 0
-    for scores, mask in zip(map(np.asarray, maps), map(np.asarray, masks), strict=True):
+    normal = np.empty(0, np.float32)
+    abnormal, sizes = [], []
+    filled = regions = 0
+    for scores, mask, inside in zip(map(np.asarray, maps), map(np.asarray, masks), seen, strict=True):
         if scores.shape != mask.shape:
             raise ValueError(f"a map and its mask must have the same size, not {scores.shape} and {mask.shape}")
-        marked = mask != 0
-        normal.append(scores[~marked])
-        abnormal.append(scores[marked])
+        marked = (mask != 0) & inside
+        rest = scores[~marked & inside]
+        if not len(normal):
+            normal = np.empty(sum(np.size(one) for one in masks), scores.dtype)
+        normal = normal.astype(np.promote_types(normal.dtype, scores.dtype), copy=False)
+        normal[filled : filled + len(rest)] = rest
+        filled += len(rest)
         if marked.any():
+            abnormal.append(scores[marked])
             labels, count = ndimage.label(marked, np.ones((3, 3)))
-            inside = labels[marked]
-            sizes.append(np.bincount(inside)[inside])
+            part = labels[marked]
+            sizes.append(np.bincount(part)[part])
             regions += count
-    scores = np.concatenate(normal) if normal else np.zeros(0)
-    if not regions or not len(scores):
+    if not regions or not filled:
         found = "all are" if regions else "none is"
         raise ValueError(f"pixels of both kinds are needed, and {found} marked in the masks")
-    scores.sort()  # NaN last
+    normal = normal[:filled]
+    normal.sort()  # in place; NaN last
     marked_scores = np.concatenate(abnormal)
-    if np.isnan(scores[-1]) or np.isnan(marked_scores).any():
+    if np.isnan(normal[-1]) or np.isnan(marked_scores).any():
         raise ValueError("the maps hold NaN, which has no place among the scores")
-    return scores, marked_scores, 1 / (regions * np.concatenate(sizes))
+    return normal, marked_scores, 1 / (regions * np.concatenate(sizes))
 
 
-def _area(normal: np.ndarray, abnormal: np.ndarray, weights: np.ndarray, limit: float) -> float:
-    """Area under the weighted share of `abnormal` above a threshold over the share of `normal` above it, up to `limit`.
+def _area(below: np.ndarray, not_above: np.ndarray, weights: np.ndarray, limit: float) -> float:
+    """Area under the weighted share of marked pixels above a threshold over that of normal ones above it, to `limit`.
 
-    Both sorted. A pixel's weight joins the curve where as many normal pixels lie above it; among equal scores the
-    curve is straight, and so it is where the limit cuts it.
+    A pixel's weight joins the curve where as many normal pixels lie above it: of these the share `below` lies below
+    it, and `not_above` not above. Among equal scores the curve is straight, and so it is where the limit cuts it.
     """
-    end, start = (1 - count / len(normal) for count in _below(normal, abnormal))
+    end, start = 1 - below, 1 - not_above
     width = np.where(end > start, end - start, 1.0)
     reached = np.clip(limit - start, 0, end - start)  # of the rise
     return float(weights @ (reached**2 / (2 * width) + np.maximum(limit - end, 0)))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
+from ssl_transfer.evaluation.metrics import wilson_interval
 from ssl_transfer.reporting.charts import histogram
 from ssl_transfer.reporting.formats import number, percent
 from ssl_transfer.reporting.images import data_uri, shrink, to_pixels
@@ -23,6 +24,7 @@ Figure = float | tuple[float, float, float]
 MOST_PICTURES = 400
 _SIDE = 160  # px of the longer side of a thumbnail
 _SMALL = 48  # px up to which images are shown as squares, without smoothing
+_USED = ("train", "val")  # splits that the detector and its threshold come from
 _BEYOND = 5  # the axis reaches at most so many times as far above the threshold as below it
 
 
@@ -37,8 +39,8 @@ class GalleryItem:
         anomalous: the decision.
         label: name of the class; None if there is none.
         truth: True for an anomaly, False for a normal image, None if nobody knows.
-        split: the image's split, such as "test".
-        thumbnail: uint8 `(H, W, C)`, any size; None for an image that `pictured` does not choose.
+        split: the image's split, such as "test"; decisions on "train" and "val" are not counted as right or wrong.
+        thumbnail: uint8 `(H, W, C)`, any size (see `thumbnail`); None for an image that `pictured` does not choose.
         overlay: the same with its heat map, uint8 `(H, W, 3)`; None if there is no heat map.
     """
 
@@ -69,6 +71,15 @@ def pictured(scores: Sequence[float] | NDArray[np.floating], most: int = MOST_PI
     rest = order[top:]
     spots = np.linspace(0, len(rest) - 1, most - top + 1)[1:]  # the first of the rest stands next to the highest
     return order[:top] + [rest[round(spot)] for spot in spots.tolist()]
+
+
+def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image `(H, W, C)` as the page shows it, `(h, w, 3)`: hold this rather than the image.
+
+    >>> thumbnail(np.zeros((640, 320, 1), np.uint8)).shape
+    (160, 80, 3)
+    """
+    return shrink(to_pixels(image.transpose(2, 0, 1)[None]), _SIDE)[0]
 
 
 def anomaly_gallery(
@@ -140,6 +151,9 @@ def _page(
     tiles = [*_outcome_tiles(items), *(_tile(name, figure) for name, figure in figures.items())]
     if tiles:
         page.tiles(tiles)
+    used = _used_note(items)
+    if used:
+        page.paragraph(used, quiet=True)
     page.section("Scores and images", _lead(items)).add('<div class="gallery">')
     page.add(_score_histogram(items, line, _ceiling(scores, line)))
     page.add(_THRESHOLD).add(_CONTROLS)
@@ -201,7 +215,7 @@ def _rate(rate: float) -> str:
 def _verdict(items: Sequence[GalleryItem], rate: float | None) -> str:
     """The first sentence of the page: what was flagged, what is to be expected."""
     flagged, count = sum(item.anomalous for item in items), len(items)
-    who = f"{number(flagged)} of {number(count)} image{'s' * (count != 1)} flagged"
+    who = f"{number(flagged)} of {_images(count)} flagged"
     return f"{who}; at most {_rate(rate)} of normal images are expected to be." if rate is not None else f"{who}."
 
 
@@ -224,17 +238,42 @@ def _kept(kept: int, count: int, most: int) -> str:
     )
 
 
+def _counted_truth(item: GalleryItem) -> bool | None:
+    """The truth where the decision says something of new images, else None."""
+    return None if item.split in _USED else item.truth
+
+
 def _outcome_tiles(items: Sequence[GalleryItem]) -> list[tuple[str, str, str]]:
-    """What the decisions caught and what they cost, where the truth is known."""
-    bad = [item.anomalous for item in items if item.truth is True]
-    good = [item.anomalous for item in items if item.truth is False]
+    """What the decisions caught and what they cost on new images, where the truth is known, with 95 % intervals."""
     tiles = []
-    if bad:
-        tiles.append((percent(sum(bad) / len(bad)), "anomalies caught", f"{number(sum(bad))} of {number(len(bad))}"))
-    if good:
-        share = percent(sum(good) / len(good))
-        tiles.append((share, "normal images flagged", f"{number(sum(good))} of {number(len(good))}"))
+    for truth, label in ((True, "anomalies caught"), (False, "normal images flagged")):
+        flagged = [item.anomalous for item in items if _counted_truth(item) is truth]
+        if flagged:
+            share = sum(flagged) / len(flagged)
+            low, high = map(percent, wilson_interval(share, len(flagged)))
+            note = f"{number(sum(flagged))} of {number(len(flagged))}; {low} to {high}"
+            tiles.append((percent(share), label, note))
     return tiles
+
+
+def _used_note(items: Sequence[GalleryItem]) -> str:
+    """Which images are not new to the detector; empty if all are."""
+    fitted, held_out = (sum(item.split == split for item in items) for split in _USED)
+    said = []
+    if fitted:
+        ease = "so they may score lower than new ones"
+        said.append(f"{_images(fitted)} of the train split, which the detector was fitted on, {ease}")
+    if held_out:
+        said.append(f"{_images(held_out)} of the val split, which its threshold comes from")
+    if not said:
+        return ""
+    counts = any(item.truth is not None for item in items)
+    uncounted = " They are not counted among anomalies caught and normal images flagged." if counts else ""
+    return f"Among the images are {', and '.join(said)}.{uncounted}"
+
+
+def _images(count: int) -> str:
+    return f"{number(count)} image{'s' * (count != 1)}"
 
 
 def _tile(name: str, figure: Figure) -> tuple[str, str, str]:
@@ -277,7 +316,7 @@ def _data(items: Sequence[GalleryItem], chosen: Sequence[int], line: float, fini
         "score": [float(item.score) for item in items],
         "p": [None if item.p_value is None else float(item.p_value) for item in items],
         "flagged": [int(item.anomalous) for item in items],
-        "truth": [-1 if item.truth is None else int(item.truth) for item in items],
+        "truth": [-1 if (truth := _counted_truth(item)) is None else int(truth) for item in items],
         "label": [-1 if item.label is None else classes[item.label] for item in items],
         "split": [splits[item.split] if item.split else -1 for item in items],
         "classes": list(classes),
@@ -293,14 +332,14 @@ def _data(items: Sequence[GalleryItem], chosen: Sequence[int], line: float, fini
 def _pictures(item: GalleryItem) -> list[str | int]:
     """Data URIs of the plain picture and the one with its heat map ("" for none), and whether pixels stay squares."""
     assert item.thumbnail is not None
-    plain, small = _thumbnail(item.thumbnail)
-    return [plain, _thumbnail(item.overlay)[0] if item.overlay is not None else "", int(small)]
+    plain, small = _encoded(item.thumbnail)
+    return [plain, _encoded(item.overlay)[0] if item.overlay is not None else "", int(small)]
 
 
-def _thumbnail(image: NDArray[np.uint8]) -> tuple[str, bool]:
+def _encoded(image: NDArray[np.uint8]) -> tuple[str, bool]:
     """A reduced image as a data URI, and whether it was small to begin with."""
     small = max(image.shape[:2]) <= _SMALL
-    picture = Image.fromarray(shrink(to_pixels(image.transpose(2, 0, 1)[None]), _SIDE)[0])
+    picture = Image.fromarray(thumbnail(image))
     if small:
         return data_uri(picture), True
     kind = "webp" if features.check("webp") else "jpeg"

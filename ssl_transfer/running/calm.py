@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -32,9 +33,20 @@ def calm(function: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), one_line_warnings():
             for message in _IRRELEVANT:
                 warnings.filterwarnings("ignore", message=message)
             return function(*args, **kwargs)
 
     return wrapped
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Show warnings to users as what they say, without a place in the code."""
+    usual = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual

@@ -57,7 +57,7 @@ def finish(
         callback(trainer, Watch).judge_kept(trainer, reading.figures)
     run.record(
         {
-            **{name: round(value, 6) for name, value in figures.items()},
+            **{name: float(f"{value:.7g}") for name, value in figures.items()},
             "seed": run_seed(),
             "wall_seconds": round(recorder.seconds(), 2),
             "images_seen": recorder.images_seen,
@@ -65,7 +65,7 @@ def finish(
             "checkpoint": chosen.relative_to(run.path).as_posix(),
             **_checkpoints(run, module, checkpoint),
             "diagnostics_share": round(diagnostics_share(trainer), 4),
-            "warnings": list(callback(trainer, Watch).warnings.values()),
+            "warnings": [*callback(trainer, Watch).warnings.values(), *getattr(module, "remarks", [])],
             "rejected_images": [f"{path}: {reason}" for path, reason in data.rejected],
         },
         forget="test/",
@@ -111,7 +111,7 @@ def diagnostics_share(trainer: pl.Trainer) -> float:
 
 def record_figures(trainer: pl.Trainer, run: RunFolder) -> None:
     """Add the trainer's last logged figures to metrics.json; each name carries its split."""
-    run.record({name: round(value, 6) for name, value in split_figures(trainer).items()})
+    run.record({name: float(f"{value:.7g}") for name, value in split_figures(trainer).items()})
 
 
 def report_figures(
@@ -128,8 +128,9 @@ def report_figures(
         data = trainer.datamodule  # type: ignore[attr-defined]
         write_run_summary(run, module, data, draw(module, data, read_kept(trainer, module)))
         if isinstance(module, AnomalyDetector) and trainer.state.fn == "test":
-            for path in write_gallery(run, module, data, module.found):
-                print(f"wrote {path}")
+            for path in write_gallery(run, module, data, module.found, run.metrics()):
+                if show:
+                    print(f"wrote {path}")
     if show:
         for name, value in sorted(trainer.callback_metrics.items()):
             print(f"{name:28}{float(value):.4f}")

@@ -213,3 +213,15 @@ def test_torchvision_files(tmp_path: Path) -> None:
             path.write_bytes(encoded(scene(seed=10 * k + i), "JPEG"))
     data = _ready("EuroSAT", root=str(tmp_path), normal="River")
     assert [len(data.indices(split)) for split in ("train", "val", "test")] == [7, 1, 12]
+
+
+def test_a_train_split_without_labels_is_normal_where_the_test_split_has_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for folder, count in (("train", 20), ("test/good", 4), ("test/hole", 5)):
+        (tmp_path / folder).mkdir(parents=True)
+        for n in range(count):
+            Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / folder / f"{n}.png")
+    data = ImageDataModule(str(tmp_path), normal="good")
+    data.setup("fit")
+    assert [len(data.indices(split)) for split in ("train", "val", "test")] == [18, 2, 9]
+    assert [data.classes[k] for k in data.normal_targets or []] == ["good"]

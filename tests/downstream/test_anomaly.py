@@ -23,7 +23,8 @@ from ssl_transfer.downstream import (
     ReconstructionError,
     load_model,
 )
-from ssl_transfer.downstream.anomaly import heat_scale
+from ssl_transfer.downstream.anomaly_checks import check_one_process
+from ssl_transfer.downstream.anomaly_fit import heat_scale
 from ssl_transfer.downstream.fitted_anomaly import known_detectors, make_detector
 from ssl_transfer.encoders import EncoderSpec
 from ssl_transfer.optimisation import Optimisation
@@ -168,7 +169,7 @@ def test_one_kind_of_image_in_the_test_split(tmp_path: Path) -> None:
 
 def test_no_images_to_calibrate_with(tmp_path: Path) -> None:
     data = ImageDataModule("digits", normal="1", val_fraction=0.0)
-    with pytest.raises(ValueError, match=r"there is no validation split: set data.val_fraction"):
+    with pytest.raises(ValueError, match=r"the validation split has none: set data.val_fraction"):
         running.fit(AnomalyDetector(SPEC), data, tmp_path / "run", **QUIET)
 
 
@@ -206,3 +207,55 @@ def test_heat_begins_above_normal_pixels() -> None:
     maps = torch.rand(10, 20, 20, generator=torch.Generator().manual_seed(0))
     low, high = heat_scale(maps).tolist()
     assert 0.98 < low < 1.0 and 1.4 < high < 1.6
+
+
+def test_the_rate_of_the_fit_holds_until_another_is_given(tmp_path: Path) -> None:
+    data = ones()
+    module = AnomalyDetector(SPEC, false_alarm_rate=0.3)
+    run = running.fit(module, data, tmp_path / "run", **QUIET)
+    later = AnomalyDetector(SPEC)
+    first = pq.read_table(running.predict(later, data, run.path))
+    assert later.rate == 0.3 and later.limit == module.limit
+    np.testing.assert_array_equal(np.array(first["p_value"]) <= 0.3, first["anomalous"])
+    moved = pq.read_table(running.predict(AnomalyDetector(SPEC, false_alarm_rate=0.1), data, run.path))
+    assert sum(moved["anomalous"].to_pylist()) < sum(first["anomalous"].to_pylist())
+    np.testing.assert_array_equal(np.array(moved["p_value"]) <= 0.1, moved["anomalous"])
+    assert moved.schema.metadata[b"false_alarm_rate"] == b"0.1"
+
+
+def test_another_detector_than_the_fitted_one_is_refused(tmp_path: Path) -> None:
+    _, run = fitted(tmp_path, detector=KNNDistance(n_neighbors=3))
+    with pytest.raises(ValueError, match=r"was fitted with KNNDistance\(n_neighbors=3\), and this is Mahalanobis\(\)"):
+        running.predict(AnomalyDetector(SPEC, Mahalanobis()), ones(), run.path)
+
+
+def test_images_prepared_otherwise_are_refused(tmp_path: Path) -> None:
+    _, run = fitted(tmp_path)
+    with pytest.raises(ValueError, match=r"data.resize is pad here and was crop in the fit: give --data.resize crop"):
+        running.predict(AnomalyDetector(SPEC), ones(resize="pad"), run.path)
+
+
+def test_equal_images_and_training_images_without_labels(tmp_path: Path) -> None:
+    np.save(tmp_path / "same.npy", np.full((60, 8, 8), 7, np.uint8))
+    with pytest.raises(ValueError, match="training images are all the same"):
+        running.fit(AnomalyDetector(SPEC), ImageDataModule(str(tmp_path / "same.npy")), tmp_path / "run", **QUIET)
+
+
+def test_compact_needs_the_validation_split_after_every_epoch(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="tuning Compact looks at the validation split after every epoch"):
+        running.fit(AnomalyDetector(SPEC, tuning=Compact()), ones(), tmp_path / "run", limit_val_batches=0, **QUIET)
+
+
+def test_compact_tuning_that_harms_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxies = iter([0.9, 0.8, 0.7])
+    monkeypatch.setattr(AnomalyDetector, "_proxy", lambda _: next(proxies))
+    module = AnomalyDetector(SPEC, tuning=Compact())
+    run = running.fit(module, ones(), tmp_path / "run", max_epochs=2, **QUIET)
+    assert run.metrics()["val/pasted_auroc_untuned"] == 0.9
+    assert any("AUROC of 0.800, untuned 0.900" in remark for remark in run.metrics()["warnings"])
+
+
+def test_a_frozen_fit_in_several_processes_is_refused() -> None:
+    check_one_process(1)
+    with pytest.raises(ValueError, match="one process fits a detector on a frozen encoder, not 2"):
+        check_one_process(2)

@@ -58,3 +58,12 @@ def test_bad_input() -> None:
         with pytest.raises(ValueError, match="between 0 and 1"):
             calibration.threshold(rate)
     assert calibration.p_values(5.0) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("count", [1, 12, 36, 60, 99, 250])
+def test_the_rate_that_the_warning_allows_is_allowed(count: int) -> None:
+    calibration = ConformalCalibration(np.arange(count))
+    with pytest.warns(UserWarning, match="allow a rate of") as caught:
+        calibration.threshold(1e-4)
+    allowed = float(str(caught[0].message).split("rate of ")[-1].split(" ")[0])
+    assert np.isfinite(calibration.threshold(allowed))

@@ -15,6 +15,7 @@ from ssl_transfer.evaluation.detection import (
     false_alarm_rate,
     image_metrics,
     pixel_auroc,
+    pixel_metrics,
 )
 
 
@@ -187,6 +188,27 @@ def test_pixels_against_slow_references(levels: int, seed: int) -> None:
     for limit in (0.05, 0.3, 1.0):
         assert aupro(maps, masks, limit) == pytest.approx(_slow_aupro(maps, masks, limit), abs=1e-9)
     assert aupro(list(maps), list(masks)) == aupro(maps, masks)
+
+
+def test_one_pass_gives_both_figures_of_pixels() -> None:
+    maps, masks = _made_up_maps(2, 0)
+    both = {"pixel_auroc": pixel_auroc(maps, masks), "aupro": aupro(maps, masks)}
+    assert pixel_metrics((one for one in maps), masks) == both
+    mixed = [maps[0], *maps[1:].astype(float)]  # the widest precision counts
+    mixed[1][0, 0] += 1e-12
+    assert pixel_auroc(mixed, masks) == pytest.approx(
+        sk.roc_auc_score(masks.ravel() > 0, np.stack(mixed).ravel()), abs=1e-12
+    )
+    with pytest.raises(ValueError, match="is longer than"):
+        pixel_metrics(maps[:2], masks)
+
+
+def test_pixels_that_show_nothing_do_not_count() -> None:
+    maps, masks = _made_up_maps(0, 1)
+    wide = [np.pad(some, ((0, 0), (3, 2), (0, 4)), constant_values=fill) for some, fill in ((maps, -9.0), (masks, 0))]
+    seen = np.pad(np.ones(maps.shape, bool), ((0, 0), (3, 2), (0, 4)))
+    assert pixel_metrics(wide[0], wide[1], seen=seen) == pixel_metrics(maps, masks)
+    assert pixel_metrics(*wide)["pixel_auroc"] > pixel_metrics(maps, masks)["pixel_auroc"]  # easy ones
 
 
 def test_pixels_in_closed_form() -> None:

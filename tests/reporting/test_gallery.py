@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssl_transfer.evaluation.metrics import wilson_interval
 from ssl_transfer.reporting.charts import histogram
-from ssl_transfer.reporting.gallery import GalleryItem, anomaly_gallery, pictured, write_anomaly_gallery
+from ssl_transfer.reporting.gallery import GalleryItem, anomaly_gallery, pictured, thumbnail, write_anomaly_gallery
 
 
 def _items(count: int = 30, truth: bool = True, side: int = 64) -> list[GalleryItem]:
@@ -67,7 +68,7 @@ def test_the_page_says_what_was_found(read_page: Callable[[str], str]) -> None:
     assert f"{flagged} of 30 images flagged; at most 1 % of normal images are expected to be." in text
     assert "image AUROC97.9 %95.0 % to 99.0 %" in text and "AUPR90.0 %" in text
     caught = sum(item.anomalous for item in items if item.truth)
-    assert f"{caught} of 6" in text and "anomalies caught" in text and "normal images flagged" in text
+    assert f"{caught} of 6; " in text and "anomalies caught" in text and "normal images flagged" in text
     assert "normal (24)" in text and "anomaly (6)" in text and "KNNDistance" in text
     data = _data(html)
     assert data["score"] == [item.score for item in items]
@@ -82,6 +83,37 @@ def test_without_truth_nothing_is_claimed(read_page: Callable[[str], str]) -> No
     text = read_page(html)
     assert "caught" not in text and "expected" not in text and "all (30)" in text
     assert set(_data(html)["truth"]) == {-1} and _data(html)["classes"] == []
+
+
+def test_decisions_on_images_of_the_fit_are_not_counted(read_page: Callable[[str], str]) -> None:
+    items = [dataclasses.replace(item, split=("train", "val", "test")[k // 10]) for k, item in enumerate(_items())]
+    html = anomaly_gallery(items, title="Tiles", threshold=1.5)
+    text, new = read_page(html), items[20:]
+    caught, alarms = ([item.anomalous for item in new if item.truth is truth] for truth in (True, False))
+    assert f"anomalies caught{100 * np.mean(caught):.1f} %{sum(caught)} of 2; " in text
+    low, high = wilson_interval(float(np.mean(alarms)), 8)
+    assert f"{sum(alarms)} of 8; {100 * low:.1f} % to {100 * high:.1f} %" in text
+    assert "10 images of the train split, which the detector was fitted on" in text
+    assert "10 images of the val split, which its threshold comes from. They are not counted among" in text
+    data = _data(html)  # so that the line above the images, which follows the threshold, counts the same
+    assert data["truth"] == [-1] * 20 + [int(bool(item.truth)) for item in new]
+    assert [data["classes"][k] for k in data["label"]] == [item.label for item in items]
+    fitted = [dataclasses.replace(item, split="train", truth=None) for item in items]
+    text = read_page(anomaly_gallery(fitted, title="Tiles", threshold=1.5))
+    assert "30 images of the train split" in text and "counted" not in text and "caught" not in text
+    assert "fitted on" not in read_page(anomaly_gallery(new, title="Tiles", threshold=1.5))
+
+
+def test_a_thumbnail_stands_for_its_image() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (300, 200, 1), dtype=np.uint8)
+    small = thumbnail(image)
+    assert small.shape == (160, 107, 3) and small.dtype == np.uint8
+    np.testing.assert_array_equal(thumbnail(small), small)
+    pages = [
+        anomaly_gallery([GalleryItem("a.png", 1.0, thumbnail=t, overlay=t)], title="t", threshold=0.0)
+        for t in (image, small)
+    ]
+    assert pages[0] == pages[1]
 
 
 def test_what_a_user_writes_stays_text(read_page: Callable[[str], str]) -> None:

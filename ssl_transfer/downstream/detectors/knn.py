@@ -12,6 +12,7 @@ from torch import Tensor
 from ssl_transfer.downstream.detectors.base import Detector, Scores, scores_of
 
 BLOCK = 2**24  # distances held at once
+NEAREST = 0.01  # among images that are all but equal, distances count relative to this share of the usual one
 SPARE = 4  # candidates beyond the k nearest, whom rounding may have misplaced
 
 
@@ -27,6 +28,7 @@ class KNNDistance(Detector):
         relative_to: if above 0, the distance is divided by the mean such distance of so many nearest normal images: how
             far an image lies where they lie dense counts more than where they lie sparse (after the local outlier
             factor, Breunig et al. 2000, https://doi.org/10.1145/342009.335388).
+        relative_power: to which that mean is raised first: 1 for the ratio, nearer 0 for less of it.
         false_alarm_rate: share of normal images that `predict` may call anomalies.
 
     Example:
@@ -40,11 +42,13 @@ class KNNDistance(Detector):
         n_neighbors: int = 5,
         metric: Literal["cosine", "euclidean"] = "cosine",
         relative_to: int = 0,
+        relative_power: float = 1.0,
         false_alarm_rate: float = 0.05,
     ) -> None:
         self.n_neighbors = n_neighbors
         self.metric = metric
         self.relative_to = relative_to
+        self.relative_power = relative_power
         self.false_alarm_rate = false_alarm_rate
 
     def fit(self, X: ArrayLike | Tensor, y: object = None) -> Self:
@@ -58,6 +62,8 @@ class KNNDistance(Detector):
             raise ValueError(f"n_neighbors must be 1 or more, not {self.n_neighbors}")
         if self.relative_to < 0:
             raise ValueError(f"relative_to must be 0, for none, or a number of images, not {self.relative_to}")
+        if self.relative_power < 0:
+            raise ValueError(f"relative_power must be 0 or more, not {self.relative_power}")
         if self.metric not in ("cosine", "euclidean"):
             raise ValueError(f"metric must be cosine or euclidean, not {self.metric!r}")
         x = self.read_features(X, fitting=True, at_least=max(self.n_neighbors, self.relative_to) + 1)
@@ -71,6 +77,7 @@ class KNNDistance(Detector):
         self.bank_ = self._placed(x)
         alone, near = self._distances(self.bank_, itself=True)
         self.reach_ = alone  # (N,) of each fitted image, as if it had not been fitted
+        self.least_ = max(NEAREST * float(alone.median()), float(torch.finfo(alone.dtype).tiny))
         self.set_offset(scores_of(self._compared(alone, near)))
         return self
 
@@ -82,8 +89,7 @@ class KNNDistance(Detector):
         """Distances `(Q,)` as they are, or over those of the fitted images `near` `(Q, n)`."""
         if not self.relative_to:
             return distances
-        tiny = torch.finfo(distances.dtype).tiny
-        return distances / self.reach_[near].mean(1).clamp(min=tiny)
+        return distances / self.reach_[near].mean(1).clamp(min=self.least_) ** self.relative_power
 
     def _placed(self, x: Tensor) -> Tensor:
         """Features where Euclidean distance is the metric, and small numbers make small rounding errors."""

@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal, Self
 
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from ssl_transfer.downstream.detectors.bank_plan import BATCH, WHOLE, BankPlan, candidate_share
 from ssl_transfer.downstream.detectors.base import Detector, Scores, scores_of
 from ssl_transfer.downstream.detectors.coreset import greedy_k_centre
-from ssl_transfer.downstream.detectors.forecast import (
-    GIB,
-    MemoryForecast,
-    duration,
-    free_bytes,
-    largest_share,
-    matmul_rate,
-    size,
-)
+from ssl_transfer.downstream.detectors.forecast import MemoryForecast
 from ssl_transfer.downstream.detectors.nearest import Nearest
-from ssl_transfer.downstream.detectors.patches import Collected, candidates, pooled, rows_of
+from ssl_transfer.downstream.detectors.patches import Collected, pooled, rows_of
+from ssl_transfer.downstream.detectors.places import Usual, unusual, unusual_among_others, usual
 from ssl_transfer.downstream.detectors.smoothing import smooth
+from ssl_transfer.downstream.detectors.whitening import ROWS, whitening
+from ssl_transfer.downstream.detectors.whole_image import distance, distances_from_others, image_vector, remember
 
-BATCH = 32  # images pooled at once where all maps are given at once
-WHOLE = 50  # images that the threshold of `predict` is found with
 NEIGHBOURS = 9  # rows about the nearest that re-weighting looks at
 
 
 class PatchMemoryBank(Detector):
     """Distance of an image's patches from a coreset of normal patches (PatchCore: Roth et al. 2022,
-    https://arxiv.org/abs/2106.08265).
+    https://arxiv.org/abs/2106.08265), whitened, and judged by what is usual at their place.
 
     It reads feature maps `(N, D, h, w)`, those of several stages brought to one grid and stacked. A patch's anomaly is
     its mean distance to the nearest patches of the bank; an image's is that of its worst patch in the smoothed map.
     The bank is chosen among candidates drawn at random from each image, at most `candidates_per_centre` for each patch
-    it will hold, so that memory and time fall with `coreset`. `offset_` comes from some 50 of the fitted images, each
-    scored without its own patches.
+    it will hold, so that memory and time fall with `coreset`. What is usual, and `offset_`, come from up to 150 of the
+    fitted images, each scored without its own patches.
 
     Args:
         coreset: share of all patches that the bank holds.
@@ -45,8 +39,14 @@ class PatchMemoryBank(Detector):
         projection_dim: width of the random projection in which the coreset is chosen.
         neighbourhood: patches are averaged over so many cells a side, an odd number; 1 leaves them as they are.
         smoothing: standard deviation of the Gaussian over the anomaly map, in cells of the map; 0 for none.
-        image_score: `max` of the map; `reweighted`, the same times PatchCore's weight, which is smaller where the
+        image_score: `standardised`, the maximum of the map counted in deviations from what is usual at each place;
+            `max` of the map itself; `reweighted`, the latter times PatchCore's weight, which is smaller where the
             nearest patch of the bank lies in a crowd.
+        whiten: shrinkage of the patches' whitening, which gives their principal axes equal weight; None for none.
+        position: weight of a patch's place among its values, where objects always lie alike; whitened patches are
+            about 1 apart, and opposite sides of an image `position`.
+        whole_image: weight of an image's distance, as a whole in 4×4 cells, from the nearest normal image; it is added
+            to the image's score, each counted in its own deviations. For images that resemble one another closely.
         candidates_per_centre: see above.
         precision: of the patches in memory.
         memory: GiB that fitting may take; None for what is free.
@@ -69,9 +69,12 @@ class PatchMemoryBank(Detector):
         coreset: float = 0.1,
         n_neighbors: int = 1,
         projection_dim: int = 128,
-        neighbourhood: int = 3,
+        neighbourhood: int = 1,
         smoothing: float = 1.0,
-        image_score: Literal["max", "reweighted"] = "max",
+        image_score: Literal["standardised", "max", "reweighted"] = "standardised",
+        whiten: float | None = 0.1,
+        position: float = 0.0,
+        whole_image: float = 0.0,
         candidates_per_centre: int = 20,
         precision: Literal["float32", "float16"] = "float32",
         memory: float | None = None,
@@ -84,6 +87,9 @@ class PatchMemoryBank(Detector):
         self.neighbourhood = neighbourhood
         self.smoothing = smoothing
         self.image_score = image_score
+        self.whiten = whiten
+        self.position = position
+        self.whole_image = whole_image
         self.candidates_per_centre = candidates_per_centre
         self.precision = precision
         self.memory = memory
@@ -107,22 +113,23 @@ class PatchMemoryBank(Detector):
         """
         self._check_arguments()
         dtype = torch.float16 if self.precision == "float16" else torch.float32
-        collected = Collected(self._share(self.coreset), WHOLE, dtype, self.seed)
+        share = candidate_share(self.coreset, self.candidates_per_centre)
+        collected = Collected(share, WHOLE, dtype, self.seed, self.position)
+        vectors: list[Tensor] = []
         for maps in batches:
             maps = self._read(maps.detach(), collected.grid)
             if count is not None and collected.images == 0:
-                self._refuse_too_much(count, maps.shape[1], maps.shape[2], maps.shape[3], maps.device)
-            collected.add(pooled(maps, self.neighbourhood))
-        self.check_count(collected.images, 2)
+                self._plan(count, maps.shape[1:]).check_memory(maps.device, self.memory)
+            maps = pooled(maps, self.neighbourhood)
+            collected.add(maps)
+            vectors += [image_vector(one) for one in maps] if self.whole_image else []
+        self.check_count(collected.images, 3 if self.whole_image else 2)
         assert collected.grid is not None, "there are images"
-        depth, height, width = collected.grid
-        points, images = collected.finish()
-        self.check_varied(points)
-        held = self._held(collected.images, height * width)
-        chosen = greedy_k_centre(points, held, self.projection_dim, self.seed)
-        self.bank_, self.bank_image_ = points[chosen], images[chosen]
-        self.depth_, self.height_, self.width_ = depth, height, width
-        self._set_offset_by(collected.kept)
+        plan = self._plan(collected.images, collected.grid)
+        self.depth_, self.height_, self.width_ = collected.grid
+        self._build(*collected.finish(), plan.held)
+        wholes = self._remember_wholes(vectors, [image for image, _ in collected.kept])
+        self._calibrate(collected.kept, wholes)
         return self
 
     def forecast(
@@ -132,28 +139,36 @@ class PatchMemoryBank(Detector):
 
         The time is that of the coreset and of the threshold, on this machine; the encoder's is not in it.
         """
-        patches = height * width
-        held, drawn = self._held(count, patches), count * candidates(self._share(self.coreset), patches)
-        needed = self._bytes(self.coreset, count, depth, patches)
-        project = drawn * depth * self.projection_dim if depth > self.projection_dim else 0
-        select = drawn * held * min(depth, self.projection_dim) * 1.5
-        score = min(WHOLE, count) * patches * held * depth * 1.5
-        seconds = 2 * (project + select + score) / matmul_rate(torch.device(device))
-        text = (
-            f"memory bank: {held:,} of {count * patches:,} patches, chosen among {drawn:,}; at most {size(needed)} of "
-            f"memory, and about {duration(seconds)}"
+        return self._plan(count, (depth, height, width)).forecast(torch.device(device))
+
+    def _plan(self, count: int, grid: Sequence[int]) -> BankPlan:
+        depth, height, width = grid
+        return BankPlan(
+            count,
+            depth,
+            height,
+            width,
+            coreset=self.coreset,
+            n_neighbors=self.n_neighbors,
+            projection_dim=self.projection_dim,
+            per_centre=self.candidates_per_centre,
+            bytes_each=2 if self.precision == "float16" else 4,
+            whole_image=self.whole_image > 0,
         )
-        return MemoryForecast(needed, seconds, text)
 
     def _check_arguments(self) -> None:
         self.check_rate()
+        scores = ("standardised", "max", "reweighted")
         rules = (
             ("coreset", 0 < self.coreset <= 1, "a share above 0 and at most 1"),
             ("n_neighbors", self.n_neighbors >= 1, "1 or more"),
             ("projection_dim", self.projection_dim >= 1, "1 or more"),
             ("neighbourhood", self.neighbourhood >= 1 and self.neighbourhood % 2 == 1, "an odd number of cells"),
             ("smoothing", self.smoothing >= 0, "0 or more cells"),
-            ("image_score", self.image_score in ("max", "reweighted"), "max or reweighted"),
+            ("image_score", self.image_score in scores, "standardised, max or reweighted"),
+            ("whiten", self.whiten is None or self.whiten > 0, "above 0, or None for no whitening"),
+            ("position", self.position >= 0, "a weight of 0 or more"),
+            ("whole_image", self.whole_image >= 0, "a weight of 0 or more"),
             ("candidates_per_centre", self.candidates_per_centre >= 1, "1 or more"),
             ("precision", self.precision in ("float32", "float16"), "float32 or float16"),
             ("memory", self.memory is None or self.memory > 0, "above 0 GiB, or None for what is free"),
@@ -162,62 +177,66 @@ class PatchMemoryBank(Detector):
             if not holds:
                 raise ValueError(f"{name} must be {rule}, not {getattr(self, name)!r}")
 
-    def _share(self, coreset: float) -> float:
-        """Share of an image's patches that are candidates."""
-        return min(1.0, self.candidates_per_centre * coreset)
+    def _build(self, points: Tensor, images: Tensor, held: int) -> None:
+        """Whiten the candidates `(C, D)` or `(C, D + 2)`, in place, and choose the bank."""
+        features = points[:, : self.depth_]
+        self.check_varied(features)
+        if self.whiten is not None:
+            self.centre_, self.axes_ = whitening(features, self.whiten)
+            for part in points.split(ROWS):
+                self._whiten(part)
+        if held < len(points):
+            chosen = greedy_k_centre(points, held, self.projection_dim, self.seed)
+            points, images = points[chosen], images[chosen]
+        self.bank_, self.bank_image_ = points, images
 
-    def _held(self, count: int, patches: int) -> int:
-        """Patches in the bank: never fewer than the neighbours that are asked for."""
-        drawn = count * candidates(self._share(self.coreset), patches)
-        if drawn <= self.n_neighbors:
-            raise ValueError(
-                f"n_neighbors={self.n_neighbors} needs more patches than the {drawn} of {count} images: give more "
-                f"images, or set n_neighbors lower"
-            )
-        return min(drawn, max(self.n_neighbors + 1, round(self.coreset * count * patches)))
+    def _whiten(self, patches: Tensor) -> Tensor:
+        """Patches `(P, D)` or `(P, D + 2)`, changed in place; where they have fewer axes than D, zeros follow."""
+        if self.whiten is not None:
+            turned = (patches[:, : self.depth_].float() - self.centre_) @ self.axes_
+            patches[:, : turned.shape[1]] = turned
+            patches[:, turned.shape[1] : self.depth_] = 0
+        return patches
 
-    def _bytes(self, coreset: float, count: int, depth: int, patches: int) -> int:
-        """Peak memory: candidates with their projection, the bank, whole images, and blocks in passing."""
-        drawn = count * candidates(self._share(coreset), patches)
-        each = depth * (2 if self.precision == "float16" else 4)
-        projection = drawn * (4 * min(depth, self.projection_dim) + 24)
-        batch = 3 * BATCH * patches * depth * 4
-        return int(drawn * each + projection + coreset * count * patches * each + batch) + (
-            min(WHOLE, count) * patches * depth * 4
-        )
+    def _remember_wholes(self, vectors: list[Tensor], kept: list[int]) -> Tensor | None:
+        """Remember the images as wholes, and tell how far those that are `kept` are from the others."""
+        if not vectors:
+            return None
+        stacked = torch.cat(vectors)
+        vectors.clear()
+        self.whole_centre_, self.whole_axes_, self.whole_ = remember(stacked)
+        return distances_from_others(stacked, kept)
 
-    def _refuse_too_much(self, count: int, depth: int, height: int, width: int, device: torch.device) -> None:
-        allowed, which = (free_bytes(device), "free") if self.memory is None else (self.memory * GIB, "allowed")
-        patches = height * width
-        needed = self._bytes(self.coreset, count, depth, patches)
-        if needed <= allowed:
-            return
-        smaller = largest_share(lambda share: self._bytes(share, count, depth, patches) <= allowed, self.coreset)
-        cure = f"set coreset to {smaller:g}" if smaller else "give fewer images or coarser maps"
-        raise ValueError(
-            f"a memory bank with coreset={self.coreset:g} of {count:,} images with {height}×{width} patches of {depth} "
-            f"values needs {size(needed)}, and {size(allowed)} is {which}; {cure}"
-        )
-
-    def _set_offset_by(self, kept: list[tuple[int, Tensor]]) -> None:
-        """`offset_` from images kept whole, each without what the bank has of it."""
+    def _calibrate(self, kept: list[tuple[int, Tensor]], wholes: Tensor | None) -> None:
+        """What is usual, and `offset_`, from images kept whole, each without what the memory has of it."""
         nearest = Nearest(self.bank_)
-        scores = []
-        for image, patches in kept:
+        maps, weights, rows = [], [], []
+        for row, (image, patches) in enumerate(kept):
             allowed = self.bank_image_ != image
             if int(allowed.sum()) >= self.n_neighbors:
-                scores.append(self._score(patches, nearest, allowed)[0])
-        if not scores:
+                rows.append(row)
+                found, weight = self._distances(patches, nearest, allowed)
+                maps.append(found)
+                weights.append(weight)
+        if len(maps) < 2:
             raise ValueError(
                 f"a coreset of {len(self.bank_)} patches is too small to compare images by n_neighbors="
                 f"{self.n_neighbors}; raise coreset above {self.coreset:g}"
             )
-        self.set_offset(scores_of(torch.stack(scores)))
+        stacked = torch.stack(maps)
+        self.usual_mean_, self.usual_deviation_ = usual(stacked)
+        judged = unusual_among_others(stacked) if self.image_score == "standardised" else stacked
+        scores = torch.stack(weights) * smooth(judged, self.smoothing).flatten(1).amax(1)
+        if wholes is not None:
+            both = torch.stack([scores, wholes[rows]])
+            self.both_mean_, self.both_deviation_ = both.mean(1), both.std(1).clamp_min(1e-6)
+            scores = self._joined(*both)
+        self.set_offset(scores_of(scores))
 
     # scoring
 
     def score_samples(self, X: Tensor) -> Scores:  # type: ignore[override]
-        """Minus the anomaly of the worst patch, float64 `(N,)`, of maps `(N, D, h, w)`."""
+        """Minus the anomaly of each image, float64 `(N,)`, of maps `(N, D, h, w)`."""
         return scores_of(self.score_maps(X)[0])
 
     def anomaly_maps(self, maps: Tensor) -> Tensor:
@@ -230,24 +249,50 @@ class PatchMemoryBank(Detector):
         check_is_fitted(self)
         maps = self._read(maps, (self.depth_, self.height_, self.width_)).to(self.bank_.device)
         nearest = Nearest(self.bank_)
-        found = [self._score(patches, nearest) for part in maps.split(BATCH) for patches in self._patches(part)]
+        found = [
+            self._score(patches, nearest)
+            for part in maps.split(BATCH)
+            for patches in rows_of(pooled(part, self.neighbourhood), self.position)
+        ]
         if not found:
             return maps.new_zeros(0), maps.new_zeros(0, self.height_, self.width_)
         return torch.stack([score for score, _ in found]), torch.stack([anomaly for _, anomaly in found])
 
-    def _patches(self, maps: Tensor) -> Tensor:
-        return rows_of(pooled(maps, self.neighbourhood))
+    def _score(self, patches: Tensor, nearest: Nearest) -> tuple[Tensor, Tensor]:
+        """Anomaly score and smoothed map `(h, w)` of one image's patches."""
+        patches = patches.clone()  # aligned alike in any batch
+        whole = self._whole_distance(patches)
+        distances, weight = self._distances(patches, nearest)
+        smoothed = smooth(distances[None], self.smoothing)[0]
+        judged = smoothed
+        if self.image_score == "standardised":
+            by = Usual(self.usual_mean_, self.usual_deviation_)
+            judged = smooth(unusual(distances, by)[None], self.smoothing)[0]
+        score = weight * judged.max()
+        return (self._joined(score, whole) if self.whole_image else score), smoothed
 
-    def _score(self, patches: Tensor, nearest: Nearest, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Anomaly score and smoothed map `(h, w)` of one image's patches `(h·w, D)`."""
-        distances, indices = nearest(patches.clone(), self.n_neighbors, allowed)  # cloned: aligned alike in any batch
+    def _joined(self, patch: Tensor, whole: Tensor) -> Tensor:
+        """The sum of patch scores and distances of whole images, each in its own deviations."""
+        both = (torch.stack([patch, whole], dim=-1) - self.both_mean_) / self.both_deviation_
+        return both[..., 0] + self.whole_image * both[..., 1]
+
+    def _whole_distance(self, patches: Tensor) -> Tensor:
+        """How far an image as a whole is from the nearest fitted one, 0 if that does not count."""
+        if not self.whole_image:
+            return patches.new_zeros(())
+        maps = patches[:, : self.depth_].T.reshape(self.depth_, self.height_, self.width_)
+        return distance((image_vector(maps) - self.whole_centre_) @ self.whole_axes_, self.whole_)
+
+    def _distances(self, patches: Tensor, nearest: Nearest, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Distances `(h, w)` of an image's patches, which it may change, and the weight of the worst."""
+        patches = self._whiten(patches)
+        distances, indices = nearest(patches, self.n_neighbors, allowed)
         anomaly = distances.mean(1)
-        smoothed = smooth(anomaly.view(1, self.height_, self.width_), self.smoothing)[0]
-        score = smoothed.max()
+        weight = anomaly.new_ones(())
         if self.image_score == "reweighted":
             worst = int(anomaly.argmax())
-            score = score * self._weight(patches[worst], indices[worst, 0], nearest)
-        return score, smoothed
+            weight = self._weight(patches[worst], indices[worst, 0], nearest)
+        return anomaly.view(self.height_, self.width_), weight
 
     def _weight(self, patch: Tensor, closest: Tensor, nearest: Nearest) -> Tensor:
         """1 − softmax of the patch's distances to its nearest bank row and that row's neighbours (Roth, equation 7)."""

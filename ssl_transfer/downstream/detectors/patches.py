@@ -17,9 +17,22 @@ def pooled(maps: Tensor, neighbourhood: int) -> Tensor:
     return F.avg_pool2d(maps.float(), neighbourhood, stride=1, padding=pad, count_include_pad=False)
 
 
-def rows_of(maps: Tensor) -> Tensor:
-    """Maps `(N, D, h, w)` as patches `(N, h·w, D)`, contiguous."""
-    return maps.flatten(2).transpose(1, 2).contiguous()
+def rows_of(maps: Tensor, position: float = 0.0) -> Tensor:
+    """Maps `(N, D, h, w)` as patches `(N, h·w, D)`, contiguous.
+
+    With a weight `position` above 0 each patch ends with its place: that weight times y and x in (0, 1), `(…, D + 2)`.
+
+    >>> rows_of(torch.zeros(1, 1, 1, 2), position=2.0)
+    tensor([[[0.0000, 1.0000, 0.5000],
+             [0.0000, 1.0000, 1.5000]]])
+    """
+    rows = maps.flatten(2).transpose(1, 2)
+    if not position:
+        return rows.contiguous()
+    height, width = maps.shape[2:]
+    y, x = ((torch.arange(size, device=maps.device) + 0.5) * (position / size) for size in (height, width))
+    places = torch.cartesian_prod(y, x).expand(len(rows), -1, -1)  # (N, h·w, 2)
+    return torch.cat([rows, places], dim=2)
 
 
 @dataclass
@@ -31,12 +44,14 @@ class Collected:
     Args:
         share: of each image's patches, rounded up.
         whole: images kept whole, drawn evenly from all that come.
+        position: weight of the two coordinates that follow a patch's values, 0 for none.
     """
 
     share: float
     whole: int
     dtype: torch.dtype
     seed: int
+    position: float = 0.0
     images: int = 0
     grid: tuple[int, int, int] | None = None
     parts: list[Tensor] = field(default_factory=list)
@@ -45,7 +60,7 @@ class Collected:
     def add(self, maps: Tensor) -> None:
         """Take from a batch of pooled maps `(N, D, h, w)`."""
         self.grid = (maps.shape[1], maps.shape[2], maps.shape[3])
-        for patches in rows_of(maps):
+        for patches in rows_of(maps, self.position):
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.images)
             drawn = torch.randperm(len(patches), generator=generator)[: candidates(self.share, len(patches))]
             self.parts.append(patches[drawn.sort().values.to(patches.device)].to(self.dtype))
@@ -57,7 +72,10 @@ class Collected:
             self.images += 1
 
     def finish(self) -> tuple[Tensor, Tensor]:
-        """The candidates `(C, D)` and the image of each, int64 `(C,)`; what was gathered is let go on the way."""
+        """The candidates `(C, D)`, or `(C, D + 2)` with their places, and the image of each, int64 `(C,)`.
+
+        What was gathered is let go on the way.
+        """
         each = len(self.parts[0])
         first = self.parts[0]
         points = torch.empty(each * self.images, first.shape[1], dtype=self.dtype, device=first.device)

@@ -69,3 +69,16 @@ def test_relative_to_the_neighbours_own_distances_against_a_slow_loop() -> None:
     np.testing.assert_allclose(ours.score_samples(queries), -np.array(slow), rtol=1e-9)
     again = KNNDistance(**ours.get_params()).load_state(ours.state())
     np.testing.assert_array_equal(again.score_samples(queries), ours.score_samples(queries))
+
+
+def test_beside_equal_images_relative_distances_stay_finite() -> None:
+    bank = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    bank[:20] = 0
+    detector = KNNDistance(metric="euclidean", relative_to=20).fit(bank)
+    assert -1000 < float(detector.score_samples(torch.full((1, 3), 0.01))[0]) < 0
+
+
+@pytest.mark.parametrize("options", [{"relative_to": -1}, {"relative_power": -0.5}])
+def test_what_relative_distances_refuse(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="relative_"):
+        KNNDistance(**options).fit(torch.rand(20, 3))  # type: ignore[arg-type]

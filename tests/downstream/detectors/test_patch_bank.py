@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -10,11 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_transfer.downstream.detectors import PatchMemoryBank, forecast, nearest, patch_bank
+from ssl_transfer.downstream.detectors import PatchMemoryBank, bank_plan, forecast, nearest
 
 GENERATOR = torch.Generator().manual_seed(0)
 NORMAL = torch.rand(30, 10, 8, 6, generator=GENERATOR)
 QUERIES = torch.rand(6, 10, 8, 6, generator=GENERATOR)
+
+
+SCORES: tuple[Literal["standardised", "max", "reweighted"], ...] = ("standardised", "max", "reweighted")
+PLAIN: dict[str, Any] = {"neighbourhood": 3, "whiten": None, "image_score": "max"}  # PatchCore, as published
 
 
 def rows(maps: Tensor) -> Tensor:
@@ -28,7 +32,7 @@ def test_without_a_coreset_it_is_the_distance_to_all_patches(
     k: int, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nearest, "COLUMNS", columns)
-    bank = PatchMemoryBank(coreset=1.0, n_neighbors=k, smoothing=0).fit(NORMAL)
+    bank = PatchMemoryBank(coreset=1.0, n_neighbors=k, smoothing=0, **PLAIN).fit(NORMAL)
     assert len(bank.bank_) == 30 * 48
     distances = torch.cdist(rows(QUERIES), rows(NORMAL).flatten(0, 1)).topk(k, largest=False).values.mean(2)
     torch.testing.assert_close(bank.anomaly_maps(QUERIES), distances.view(6, 8, 6), rtol=1e-4, atol=1e-5)
@@ -45,10 +49,12 @@ def test_a_defect_is_found_where_it_is() -> None:
 
 
 @pytest.mark.parametrize("coreset", [0.01, 0.3])
-def test_batches_do_not_matter(coreset: float) -> None:
-    whole = PatchMemoryBank(coreset).fit(NORMAL)
-    parts = PatchMemoryBank(coreset).fit_batches(NORMAL.split(7))
-    assert torch.equal(whole.bank_, parts.bank_) and whole.offset_ == parts.offset_
+@pytest.mark.parametrize("arguments", [{}, {"position": 2.0, "whole_image": 1.0, "neighbourhood": 3}, PLAIN])
+def test_batches_do_not_matter(coreset: float, arguments: dict[str, Any]) -> None:
+    whole = PatchMemoryBank(coreset, **arguments).fit(NORMAL)
+    parts = PatchMemoryBank(coreset, **arguments).fit_batches(NORMAL.split(7))
+    assert whole.state().keys() == parts.state().keys()
+    assert all(torch.equal(value, parts.state()[name]) for name, value in whole.state().items())
     other = PatchMemoryBank(coreset, seed=1).fit(NORMAL)
     assert not torch.equal(whole.bank_, other.bank_)
 
@@ -68,7 +74,7 @@ def test_the_bank_and_its_candidates_fall_with_the_coreset() -> None:
 
 def test_images_are_compared_without_their_own_patches() -> None:
     """With all patches kept, a fitted image is at distance 0 from itself; the threshold must not be."""
-    bank = PatchMemoryBank(coreset=1.0, smoothing=0, false_alarm_rate=0.0).fit(NORMAL)
+    bank = PatchMemoryBank(coreset=1.0, smoothing=0, false_alarm_rate=0.0, **PLAIN).fit(NORMAL)
     assert bank.score_samples(NORMAL).min() > -1e-3 > -0.1 > bank.offset_
     patches = rows(NORMAL)
     alone = [
@@ -80,8 +86,7 @@ def test_images_are_compared_without_their_own_patches() -> None:
 
 def test_reweighting_is_the_paper_s() -> None:
     plain, weighted = (
-        PatchMemoryBank(coreset=1.0, neighbourhood=1, smoothing=0, image_score=score).fit(NORMAL)
-        for score in ("max", "reweighted")
+        PatchMemoryBank(coreset=1.0, whiten=None, smoothing=0, image_score=score).fit(NORMAL) for score in SCORES[1:]
     )
     patches, stored = QUERIES.flatten(2).mT, weighted.bank_
     for i, one in enumerate(patches):
@@ -97,9 +102,9 @@ def test_reweighting_is_the_paper_s() -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_precision_is_that_of_the_memory(precision: Literal["float32", "float16"]) -> None:
-    bank = PatchMemoryBank(precision=precision).fit(NORMAL)
+    bank = PatchMemoryBank(precision=precision, **PLAIN).fit(NORMAL)
     assert bank.bank_.dtype == getattr(torch, precision)
-    full = PatchMemoryBank().fit(NORMAL)
+    full = PatchMemoryBank(**PLAIN).fit(NORMAL)
     np.testing.assert_allclose(bank.score_samples(QUERIES), full.score_samples(QUERIES), rtol=0.1)
 
 
@@ -126,7 +131,7 @@ def test_too_much_memory_is_refused_with_a_coreset_that_fits(monkeypatch: pytest
     assert PatchMemoryBank(coreset=suggested).forecast(3000, 10, 8, 6).bytes <= needed / 2
     with pytest.raises(ValueError, match="is allowed; give fewer images or coarser maps"):
         PatchMemoryBank(memory=1e-6).fit(NORMAL)
-    monkeypatch.setattr(patch_bank, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr(bank_plan, "free_bytes", lambda device: 1000)
     with pytest.raises(ValueError, match="0 MiB is free"):
         PatchMemoryBank().fit(NORMAL)
 
