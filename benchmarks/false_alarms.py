@@ -1,7 +1,7 @@
 """Does the threshold keep its word? False alarms on normal images that nothing has seen, for stated rates.
 
-Normal images alone, drawn anew twenty times into images to fit on, to calibrate with, and held out; the share of the held
-out that lies above the threshold is the realised false-alarm rate. Images are encoded once.
+Normal images alone, drawn anew twenty times into images to fit on, to calibrate with, and held out; the share of the
+held out that lies above the threshold is the realised false-alarm rate. Images are encoded once.
 
     python benchmarks/false_alarms.py --root data --tiles data/magnetic_tile            some ten minutes
     python benchmarks/false_alarms.py --root data --tiles data/magnetic_tile --quick    two draws
