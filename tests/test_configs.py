@@ -48,7 +48,7 @@ def test_each_fits_the_digits(path: Path, tmp_path: Path, autoencoder: Path) -> 
     if path.parent.name == "pretrain":
         assert load_encoder(run.encoder).feature_dim > 0
     elif path.parent.name == "anomaly":
-        assert len(load_model(run.model).calibration.scores) > 30
+        assert len(load_model(run.model).calibration.scores) > 10
     else:
         assert len(load_model(run.model).classes) == 10
 
