@@ -38,6 +38,10 @@ bench: .venv/.test  ## measure what the README states: hours; each script goes o
 	$(BIN)/python benchmarks/frozen.py --root $(ROOT)
 	$(BIN)/python benchmarks/time_to_accuracy.py --root $(ROOT)
 	$(BIN)/python benchmarks/fashion_mnist.py --root $(ROOT)
+	$(BIN)/python benchmarks/one_class.py --root $(ROOT)
+	$(BIN)/python benchmarks/magnetic_tile.py --root $(ROOT)
+	$(BIN)/python benchmarks/false_alarms.py --root $(ROOT) --tiles $(ROOT)/magnetic_tile
+	$(BIN)/python benchmarks/anomalib_patchcore.py --root $(ROOT)
 
 clean:
 	rm -rf .venv build *.egg-info

