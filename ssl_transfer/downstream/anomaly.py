@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from ssl_transfer.data.batch import Batch
 from ssl_transfer.data.loader import BatchLoader
-from ssl_transfer.data.randomness import KeyedRandom, mix_integers
+from ssl_transfer.data.randomness import mix_integers
 from ssl_transfer.downstream.anomaly_checks import check_fit, check_one_process, check_test, labelled_anomalies
 from ssl_transfer.downstream.anomaly_fit import PREFIX, conformal_threshold, fit_and_calibrate, own_state
 from ssl_transfer.downstream.base import Downstream
-from ssl_transfer.downstream.compact import Compact, distance_to_centre, pasted
+from ssl_transfer.downstream.compact import Compact, distance_to_centre, pasted_auroc
 from ssl_transfer.downstream.conformal import ConformalCalibration
 from ssl_transfer.downstream.detectors import Detector, KNNDistance
 from ssl_transfer.downstream.fitted_anomaly import (
@@ -35,7 +35,6 @@ from ssl_transfer.downstream.tuning import Frozen, Tuning
 from ssl_transfer.encoders import EncoderSpec
 from ssl_transfer.encoders.reconstruction import load_autoencoder
 from ssl_transfer.encoders.stage_maps import Grid, default_stages, stage_maps
-from ssl_transfer.evaluation.detection import image_metrics
 from ssl_transfer.evaluation.features import encode
 from ssl_transfer.evaluation.report import Scored, anomaly_report, unpadded
 from ssl_transfer.optimisation import Optimisation, total_steps
@@ -265,14 +264,7 @@ class AnomalyDetector(Downstream):
         """AUROC of held-out normal images, those that do not calibrate, against copies with a pasted patch."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         rows = data.indices("val")[~labelled_anomalies(data, "val")][CHOOSING]
-        normal, made_up = [], []
-        for part in np.array_split(rows, -(-len(rows) // data.batch_size)):
-            images, index = torch.from_numpy(data.images(part)), torch.from_numpy(part)
-            normal.append(self.scorer(images.to(self.device)).scores)
-            copies = pasted(images, KeyedRandom(index, run_seed(), stream=7))
-            made_up.append(self.scorer(copies.to(self.device)).scores)
-        scores = torch.cat([*normal, *made_up]).numpy()
-        return image_metrics(scores, np.arange(len(scores)) >= len(rows))["auroc"]
+        return pasted_auroc(self.scorer, data, rows, run_seed())
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Nothing a batch: what is looked at needs all of them."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssl_transfer.data.randomness import KeyedRandom
+from ssl_transfer.downstream.scorer import Scorer
 from ssl_transfer.downstream.tuning import Tuning
 from ssl_transfer.encoders import Encoder
+from ssl_transfer.evaluation.detection import image_metrics
 
 
 class Compact(Tuning):
@@ -79,3 +84,23 @@ def pasted(images: Tensor, random: KeyedRandom) -> Tensor:
     inside_x = (columns >= low_x[:, None]) & (columns < (low_x + wide * width)[:, None])  # (B, W)
     patch = (inside_y[:, :, None] & inside_x[:, None, :])[:, None]  # (B, 1, H, W)
     return torch.where(patch, images.roll(1, 0), images) if count > 1 else images
+
+
+def pasted_auroc(scorer: Scorer, data: Any, rows: np.ndarray, seed: int) -> float:
+    """How well `scorer` tells normal images, `rows` of the store, from copies with a pasted patch: AUROC.
+
+    Raises ValueError for fewer than two images: there is nothing to paste from.
+    """
+    if len(rows) < 2:
+        raise ValueError(
+            f"tuning Compact chooses its epoch by held-out normal images that do not calibrate, and has {len(rows)} of "
+            "them, not two: raise data.val_fraction"
+        )
+    normal: list[Tensor] = []
+    made_up: list[Tensor] = []
+    for part in np.array_split(rows, -(-len(rows) // data.batch_size)):
+        images, index = torch.from_numpy(data.images(part)), torch.from_numpy(part)
+        for found, some in ((normal, images), (made_up, pasted(images, KeyedRandom(index, seed, stream=7)))):
+            found.append(scorer(some.to(scorer.encoder.mean.device)).scores)
+    scores = torch.cat([*normal, *made_up]).numpy()
+    return image_metrics(scores, np.arange(len(scores)) >= len(rows))["auroc"]

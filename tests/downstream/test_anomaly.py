@@ -259,3 +259,11 @@ def test_a_frozen_fit_in_several_processes_is_refused() -> None:
     check_one_process(1)
     with pytest.raises(ValueError, match="one process fits a detector on a frozen encoder, not 2"):
         check_one_process(2)
+
+
+def test_compact_with_too_few_images_to_choose_by(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "few.npy", images)
+    data = ImageDataModule(str(tmp_path / "few.npy"), val_fraction=0.1)  # two images: one calibrates, one is left
+    with pytest.raises(ValueError, match=r"and has 1 of them, not two: raise data.val_fraction"):
+        running.fit(AnomalyDetector(SPEC, tuning=Compact()), data, tmp_path / "run", max_epochs=1, **QUIET)
