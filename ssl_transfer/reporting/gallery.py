@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,8 +91,8 @@ def anomaly_gallery(
     warnings: Sequence[str] = (),
     facts: Sequence[tuple[str, str]] = (),
     most_pictures: int = MOST_PICTURES,
-) -> str:
-    """A self-contained HTML page of all images and decisions, which needs no network.
+) -> Page:
+    """A self-contained HTML page of all images and decisions, which needs no network; `write` writes it.
 
     Args:
         items: the images, in any order.
@@ -109,43 +108,18 @@ def anomaly_gallery(
         ValueError: for no items, a score that is not finite, a threshold that is not a number, a rate outside (0, 1)
             or a p-value outside [0, 1].
     """
-    return _page(items, title, threshold, false_alarm_rate, figures or {}, warnings, facts, most_pictures).html()
-
-
-def write_anomaly_gallery(
-    path: str | Path,
-    items: Sequence[GalleryItem],
-    *,
-    title: str,
-    threshold: float,
-    false_alarm_rate: float | None = None,
-    figures: Mapping[str, Figure] | None = None,
-    warnings: Sequence[str] = (),
-    facts: Sequence[tuple[str, str]] = (),
-    most_pictures: int = MOST_PICTURES,
-) -> Path:
-    """Write the page of `anomaly_gallery`, whole or not at all; an older file is replaced, the folder made."""
-    page = _page(items, title, threshold, false_alarm_rate, figures or {}, warnings, facts, most_pictures)
-    return page.write(path)
-
-
-def _page(
-    items: Sequence[GalleryItem],
-    title: str,
-    threshold: float,
-    rate: float | None,
-    figures: Mapping[str, Figure],
-    warnings: Sequence[str],
-    facts: Sequence[tuple[str, str]],
-    most_pictures: int,
-) -> Page:
-    _check(items, threshold, rate)
+    figures = figures or {}
+    _check(items, threshold, false_alarm_rate)
     scores = [float(item.score) for item in items]
     chosen = pictured(scores, most_pictures)
     line = threshold if math.isfinite(threshold) else (max(scores) if threshold > 0 else min(scores))
-    page = Page(title, _verdict(items, rate), eyebrow="Anomaly detection").add(f"<style>{asset('gallery.css')}</style>")
+    page = Page(title, _verdict(items, false_alarm_rate), eyebrow="Anomaly detection").add(
+        f"<style>{asset('gallery.css')}</style>"
+    )
     if threshold == math.inf:
-        page.warning(f"There is no threshold{_for(rate)}: too few images to calibrate on. No image is flagged.")
+        page.warning(
+            f"There is no threshold{_for(false_alarm_rate)}: too few images to calibrate on. No image is flagged."
+        )
     for warning in warnings:
         page.warning(warning)
     tiles = [*_outcome_tiles(items), *(_tile(name, figure) for name, figure in figures.items())]

@@ -13,7 +13,7 @@ from ssl_transfer.data.placement import to_original
 from ssl_transfer.downstream import AnomalyDetector
 from ssl_transfer.downstream.fitted_anomaly import full_size
 from ssl_transfer.evaluation.report import Scored
-from ssl_transfer.reporting.gallery import GalleryItem, pictured, thumbnail, write_anomaly_gallery
+from ssl_transfer.reporting.gallery import GalleryItem, anomaly_gallery, pictured, thumbnail
 from ssl_transfer.reporting.heat_maps import overlay, write_overlays
 from ssl_transfer.running.folder import RunFolder
 
@@ -60,8 +60,7 @@ def write_gallery(
     else:
         pictures |= {n: Picture(thumbnail(data.original(int(scored.rows[n]))), None) for n in shown}
     figures = figures or {}
-    write_anomaly_gallery(
-        run.gallery,
+    page = anomaly_gallery(
         _items(module, data, scored, pictures),
         title=f"Anomalies in {data.source}",
         threshold=module.limit,
@@ -76,7 +75,7 @@ def write_gallery(
             ("Run", str(run.path)),
         ],
     )
-    return [*written, run.gallery]
+    return [*written, page.write(run.gallery)]
 
 
 def found(module: AnomalyDetector, data: Any, outputs: list[Any]) -> Scored:

@@ -17,7 +17,12 @@ from PIL import Image
 
 from ssl_transfer.evaluation.metrics import wilson_interval
 from ssl_transfer.reporting.charts import histogram
-from ssl_transfer.reporting.gallery import GalleryItem, anomaly_gallery, pictured, thumbnail, write_anomaly_gallery
+from ssl_transfer.reporting.gallery import GalleryItem, pictured, thumbnail
+from ssl_transfer.reporting.gallery import anomaly_gallery as gallery_page
+
+
+def anomaly_gallery(*items: Any, **options: Any) -> str:
+    return gallery_page(*items, **options).html()
 
 
 def _items(count: int = 30, truth: bool = True, side: int = 64) -> list[GalleryItem]:
@@ -214,10 +219,10 @@ def test_mistakes_are_told_in_one_line() -> None:
 
 
 def test_the_file_is_written_whole(tmp_path: Path) -> None:
-    path = write_anomaly_gallery(tmp_path / "new" / "gallery.html", _items(), title="Tiles", threshold=1.5)
+    path = gallery_page(_items(), title="Tiles", threshold=1.5).write(tmp_path / "new" / "gallery.html")
     assert path.read_text(encoding="utf-8") == anomaly_gallery(_items(), title="Tiles", threshold=1.5)
     with pytest.raises(ValueError, match="no images"):
-        write_anomaly_gallery(path, [], title="Tiles", threshold=1.5)
+        gallery_page([], title="Tiles", threshold=1.5).write(path)
     assert [file.name for file in path.parent.iterdir()] == ["gallery.html"] and path.stat().st_size > 1000
 
 

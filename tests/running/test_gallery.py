@@ -19,6 +19,7 @@ from ssl_transfer.data.module import ImageDataModule
 from ssl_transfer.downstream import AnomalyDetector, KNNDistance, PatchMemoryBank
 from ssl_transfer.encoders import EncoderSpec
 from ssl_transfer.evaluation.report import Scored
+from ssl_transfer.reporting.page import Page
 from ssl_transfer.running import fit as running
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.gallery import write_gallery
@@ -95,12 +96,12 @@ def test_each_image_is_decoded_once_and_shrunk_before_it_is_kept(
         decoded[row] += 1
         return original(row)
 
-    def keeping(path: Path, given: list[Any], **options: Any) -> Path:
+    def keeping(given: list[Any], **options: Any) -> Page:
         items.extend(given)
-        return path
+        return Page("kept")
 
     monkeypatch.setattr(data, "original", counting)
-    monkeypatch.setattr("ssl_transfer.running.gallery.write_anomaly_gallery", keeping)
+    monkeypatch.setattr("ssl_transfer.running.gallery.anomaly_gallery", keeping)
     write_gallery(RunFolder(tmp_path / "run"), module, data, _everything(module, data))
     assert set(decoded.values()) == {1} and len(decoded) == len(items) == len(data.table)
     assert {item.thumbnail.shape for item in items} == {(96, 160, 3)} == {item.overlay.shape for item in items}
