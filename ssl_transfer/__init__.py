@@ -12,6 +12,7 @@ _PUBLIC = {
     "AnomalyDetector": "ssl_transfer.downstream",
     "Autoencoder": "ssl_transfer.pretraining",
     "Batch": "ssl_transfer.data.batch",
+    "BottleneckAutoencoder": "ssl_transfer.downstream",
     "Classifier": "ssl_transfer.downstream",
     "Compact": "ssl_transfer.downstream",
     "ConformalCalibration": "ssl_transfer.downstream.conformal",
@@ -27,12 +28,18 @@ _PUBLIC = {
     "Mahalanobis": "ssl_transfer.downstream",
     "OneClassSVM": "ssl_transfer.downstream",
     "Optimisation": "ssl_transfer.optimisation",
+    "PCA": "ssl_transfer.downstream",
+    "PaCMAP": "ssl_transfer.downstream",
+    "ParametricMap": "ssl_transfer.downstream",
     "PatchMemoryBank": "ssl_transfer.downstream",
     "ReconstructionError": "ssl_transfer.downstream",
+    "Reducer": "ssl_transfer.downstream",
     "RotationPrediction": "ssl_transfer.pretraining",
     "Scratch": "ssl_transfer.downstream",
     "SimCLR": "ssl_transfer.pretraining",
     "StreamDataModule": "ssl_transfer.data.stream",
+    "TSNE": "ssl_transfer.downstream",
+    "UMAP": "ssl_transfer.downstream",
     "Views": "ssl_transfer.data.views",
     "fit": "ssl_transfer.running.fit",
     "load_autoencoder": "ssl_transfer.encoders",
@@ -50,7 +57,11 @@ if TYPE_CHECKING:
     from ssl_transfer.data.module import ImageDataModule as ImageDataModule
     from ssl_transfer.data.stream import StreamDataModule as StreamDataModule
     from ssl_transfer.data.views import Views as Views
+    from ssl_transfer.downstream import PCA as PCA
+    from ssl_transfer.downstream import TSNE as TSNE
+    from ssl_transfer.downstream import UMAP as UMAP
     from ssl_transfer.downstream import AnomalyDetector as AnomalyDetector
+    from ssl_transfer.downstream import BottleneckAutoencoder as BottleneckAutoencoder
     from ssl_transfer.downstream import Classifier as Classifier
     from ssl_transfer.downstream import Compact as Compact
     from ssl_transfer.downstream import Frozen as Frozen
@@ -59,8 +70,11 @@ if TYPE_CHECKING:
     from ssl_transfer.downstream import KNNDistance as KNNDistance
     from ssl_transfer.downstream import Mahalanobis as Mahalanobis
     from ssl_transfer.downstream import OneClassSVM as OneClassSVM
+    from ssl_transfer.downstream import PaCMAP as PaCMAP
+    from ssl_transfer.downstream import ParametricMap as ParametricMap
     from ssl_transfer.downstream import PatchMemoryBank as PatchMemoryBank
     from ssl_transfer.downstream import ReconstructionError as ReconstructionError
+    from ssl_transfer.downstream import Reducer as Reducer
     from ssl_transfer.downstream import Scratch as Scratch
     from ssl_transfer.downstream import load_model as load_model
     from ssl_transfer.downstream.conformal import ConformalCalibration as ConformalCalibration

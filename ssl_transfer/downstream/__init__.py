@@ -13,10 +13,16 @@ from ssl_transfer.downstream.detectors import (
     ReconstructionError,
 )
 from ssl_transfer.downstream.model_folder import load_model
+from ssl_transfer.downstream.reducer import Reducer
+from ssl_transfer.downstream.reductions import PCA, TSNE, UMAP, BottleneckAutoencoder, PaCMAP, ParametricMap
 from ssl_transfer.downstream.tuning import Frozen, Full, Scratch, Tuning
 
 __all__ = [
+    "PCA",
+    "TSNE",
+    "UMAP",
     "AnomalyDetector",
+    "BottleneckAutoencoder",
     "Classifier",
     "Compact",
     "Downstream",
@@ -26,8 +32,11 @@ __all__ = [
     "KNNDistance",
     "Mahalanobis",
     "OneClassSVM",
+    "PaCMAP",
+    "ParametricMap",
     "PatchMemoryBank",
     "ReconstructionError",
+    "Reducer",
     "Scratch",
     "Tuning",
     "load_model",

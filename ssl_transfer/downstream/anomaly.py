@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,26 +9,19 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
-from rich import get_console
-from rich.progress import track
 from torch import Tensor, nn
 
 from ssl_transfer.data.batch import Batch
-from ssl_transfer.data.loader import BatchLoader
 from ssl_transfer.data.randomness import mix_integers
-from ssl_transfer.downstream.anomaly_checks import check_fit, check_one_process, check_test, labelled_anomalies
+from ssl_transfer.downstream import detectors
+from ssl_transfer.downstream.anomaly_checks import check_fit, check_test, labelled_anomalies
 from ssl_transfer.downstream.anomaly_fit import PREFIX, conformal_threshold, fit_and_calibrate, own_state
-from ssl_transfer.downstream.base import Downstream
+from ssl_transfer.downstream.base import Downstream, check_one_process
 from ssl_transfer.downstream.compact import Compact, distance_to_centre, pasted_auroc
 from ssl_transfer.downstream.conformal import ConformalCalibration
 from ssl_transfer.downstream.detectors import Detector, KNNDistance
-from ssl_transfer.downstream.fitted_anomaly import (
-    FittedAnomalyDetector,
-    describe_detector,
-    full_size,
-    known_detectors,
-    make_detector,
-)
+from ssl_transfer.downstream.estimators import check_known, check_same, describe_estimator
+from ssl_transfer.downstream.fitted_anomaly import FittedAnomalyDetector, full_size
 from ssl_transfer.downstream.scorer import Scorer
 from ssl_transfer.downstream.tuning import Frozen, Tuning
 from ssl_transfer.encoders import EncoderSpec
@@ -93,10 +85,7 @@ class AnomalyDetector(Downstream):
         if threshold not in (None, "conformal", "f1"):
             raise ValueError(f"model.threshold must be conformal or f1, not {threshold!r}")
         self.detector = detector if detector is not None else KNNDistance()
-        if type(self.detector).__name__ not in known_detectors():
-            raise ValueError(
-                f"model.detector {type(self.detector).__name__} is unknown; known are {', '.join(known_detectors())}"
-            )
+        check_known(self.detector, detectors, Detector, "model.detector")
         if stages == []:
             raise ValueError("model.stages must name a stage at least, or be left out for those that suit the size")
         if stages is not None and self.detector.reads != "maps":
@@ -120,7 +109,6 @@ class AnomalyDetector(Downstream):
         self.scored: list[Scored] = []
         self.remarks: list[str] = []  # what a user must know of the fit
         self.untuned, self.best_proxy = 0.0, 0.0  # of Compact: the proxy before the first epoch, and of the best
-        self.preparation: dict[str, Any] = {}  # of the images, in the fit
         self.moved = False  # whether the threshold is for another rate than the fit's
 
     # building
@@ -130,7 +118,7 @@ class AnomalyDetector(Downstream):
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.solves and self.trainer.state.fn == "fit":
-            check_one_process(self.trainer.world_size)
+            check_one_process(self.trainer.world_size, "a detector on a frozen encoder")
         torch.manual_seed(run_seed())
         chosen = self.chosen_encoder[0]
         decoder: nn.Module | None = None
@@ -198,7 +186,7 @@ class AnomalyDetector(Downstream):
     def _fit_detector(self, calibrating: slice) -> None:
         """Fit and calibrate: the first process, for all."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        options = (self.scorer, data, self.rate, self.by, self._say, self._show, calibrating)
+        options = (self.scorer, data, self.rate, self.by, self._say, self.with_progress, calibrating)
         fitted: Any = fit_and_calibrate(*options) if self.trainer.is_global_zero else None
         state, self.remarks = self.trainer.strategy.broadcast(fitted)
         self._take(state)
@@ -207,11 +195,6 @@ class AnomalyDetector(Downstream):
         """A line on the screen, unless the trainer is to be quiet or there would be one an epoch."""
         if self.solves and self.trainer.progress_bar_callback is not None:
             self.print(text)
-
-    def _show(self, batches: BatchLoader, what: str) -> Iterable[Batch]:
-        """Batches with a progress bar, unless the trainer has none."""
-        hidden = self.trainer.progress_bar_callback is None or not get_console().is_terminal
-        return track(batches, what, total=len(batches), transient=True, disable=hidden)
 
     def _take(self, state: dict[str, Any]) -> None:
         """Make a fitted state this detector's."""
@@ -277,18 +260,10 @@ class AnomalyDetector(Downstream):
 
     def on_test_start(self) -> None:
         check_test(self.trainer.datamodule)  # type: ignore[attr-defined]
-        self._check_preparation()
+        self.check_preparation()
 
     def on_predict_start(self) -> None:
-        self._check_preparation()
-
-    def _check_preparation(self) -> None:
-        """Images must be prepared as those of the fit were."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        for name, fitted in self.preparation.items():
-            own = data.describe()[name]
-            if own is not None and fitted is not None and own != fitted:
-                raise ValueError(f"data.{name} is {own} here and was {fitted} in the fit: give --data.{name} {fitted}")
+        self.check_preparation()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         found = self.scorer(batch.images)
@@ -338,7 +313,6 @@ class AnomalyDetector(Downstream):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if hasattr(self, "calibration"):
-            described = self.trainer.datamodule.describe()  # type: ignore[attr-defined]
             checkpoint["anomaly"] = {
                 **{PREFIX + name: value for name, value in self.detector.state().items()},
                 "calibration": torch.from_numpy(self.calibration.scores),
@@ -346,14 +320,14 @@ class AnomalyDetector(Downstream):
                 "heat_scale": torch.tensor(self.heat_scale),
             }
             checkpoint["fitted"] = {
-                "detector": describe_detector(self.detector),
+                "detector": describe_estimator(self.detector),
                 "stages": self.scorer.stages,
                 "grid": self.grid,
                 "rate": self.rate,
                 "by": self.by,
                 "untuned": self.untuned,
                 "best_proxy": self.best_proxy,
-                "preparation": {name: described[name] for name in ("resize", "value_range")},
+                "preparation": self.describe_preparation(),
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -368,15 +342,10 @@ class AnomalyDetector(Downstream):
         if "anomaly" not in checkpoint:
             raise ValueError(f"{path} was not written by the fit of an AnomalyDetector: give the folder of one")
         fitted = checkpoint["fitted"]
-        own: dict[str, Any] = {"detector": describe_detector(self.detector), "grid": self.grid}
+        own: dict[str, Any] = {"detector": describe_estimator(self.detector), "grid": self.grid}
         if self.stages is not None:
             own["stages"] = self.stages
-        for name, value in own.items():
-            if value != fitted[name]:
-                raise ValueError(
-                    f"model.{name}: {path.parent.parent} was fitted with {_told(fitted[name])}, and this is "
-                    f"{_told(value)}: give the arguments of its fit, which stand in its config.yaml"
-                )
+        check_same(own, fitted, path.parent.parent)
         self.stages = fitted["stages"] or None
         if self.threshold == "f1" and fitted["by"] != "f1":
             raise ValueError("model.threshold f1: this run was fitted with a conformal one; fit again to change that")
@@ -386,7 +355,7 @@ class AnomalyDetector(Downstream):
     def fitted(self, data: dict[str, Any], metrics: dict[str, float]) -> FittedAnomalyDetector:
         config = {
             "tuning": type(self.tuning).__name__,
-            "detector": describe_detector(self.detector),
+            "detector": describe_estimator(self.detector),
             "stages": self.scorer.stages,
             "grid": self.grid,
             "false_alarm_rate": self.rate,
@@ -406,11 +375,3 @@ def _folder(chosen: EncoderSpec | str | nn.Module) -> str:
             "pretrain with Autoencoder or DenoisingAutoencoder and give its encoder folder"
         )
     return chosen
-
-
-def _told(value: Any) -> str:
-    """A detector's description, or anything else, in a few words."""
-    if not isinstance(value, dict):
-        return str(value)
-    detector = make_detector(value)
-    return repr(detector)

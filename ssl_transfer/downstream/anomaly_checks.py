@@ -15,14 +15,6 @@ def labelled_anomalies(data: Any, split: str) -> np.ndarray:
     return is_anomaly(targets, data.normal_targets) if data.normal_targets is not None else np.zeros(len(targets), bool)
 
 
-def check_one_process(count: int) -> None:
-    """ValueError for several processes: a detector is fitted by one, and nothing is learned by gradient."""
-    if count > 1:
-        raise ValueError(
-            f"trainer.devices: one process fits a detector on a frozen encoder, not {count}: use --trainer.devices 1"
-        )
-
-
 def check_fit(data: Any, threshold: str) -> None:
     """ValueError unless train has normal images alone, and val what the threshold is chosen by."""
     if data.normal_targets is None and data.classes is not None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ssl_transfer.downstream import detectors
 from ssl_transfer.downstream.anomaly_fit import PREFIX, own_state
 from ssl_transfer.downstream.conformal import ConformalCalibration
+from ssl_transfer.downstream.estimators import make_estimator
 from ssl_transfer.downstream.fitted import Fitted, table_of
 from ssl_transfer.downstream.scorer import Scorer
 from ssl_transfer.encoders import Encoder, save_encoder
@@ -77,7 +78,7 @@ class FittedAnomalyDetector(Fitted):
     def rebuild(
         cls, folder: Path, encoder: Encoder, config: dict[str, Any], state: dict[str, Tensor], trust: Sequence[str]
     ) -> Self:
-        detector = make_detector(config["detector"])
+        detector = make_estimator(config["detector"], detectors, detectors.Detector)
         detector.load_state(own_state(state))
         decoder: nn.Module | None = None
         if detector.reads == "images":
@@ -107,28 +108,6 @@ class FittedAnomalyDetector(Fitted):
             "print(found.scores, found.p_values, found.anomalous)\n```\n\n"
             f"{table_of(self.config['metrics'])}"
         )
-
-
-def make_detector(described: dict[str, Any]) -> detectors.Detector:
-    """A detector from its name and parameters. ValueError if the name is none of ours."""
-    if described["name"] not in detectors.__all__:
-        raise ValueError(f"detector {described['name']!r} is unknown; known are {', '.join(known_detectors())}")
-    try:
-        made: detectors.Detector = getattr(detectors, described["name"])(**described["parameters"])
-    except TypeError as error:
-        raise ValueError(f"detector {described['name']} is of another version: {error}") from error
-    return made
-
-
-def describe_detector(detector: detectors.Detector) -> dict[str, Any]:
-    """What `make_detector` makes it again from, in plain types."""
-    return {"name": type(detector).__name__, "parameters": detector.get_params()}
-
-
-def known_detectors() -> list[str]:
-    """The names of our detectors."""
-    found = {name: getattr(detectors, name) for name in detectors.__all__ if name != "Detector"}
-    return sorted(n for n, kind in found.items() if isinstance(kind, type) and issubclass(kind, detectors.Detector))
 
 
 def full_size(maps: Tensor, size: Sequence[int]) -> Tensor:

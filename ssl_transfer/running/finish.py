@@ -132,8 +132,9 @@ def report_figures(
                 if show:
                     print(f"wrote {path}")
     if show:
+        width = max(map(len, trainer.callback_metrics), default=0) + 2
         for name, value in sorted(trainer.callback_metrics.items()):
-            print(f"{name:28}{float(value):.4f}")
+            print(f"{name:{width}}{float(value):.4f}")
 
 
 def write_outputs(run: RunFolder, module: pl.LightningModule, data: Any, outputs: list[Any]) -> list[Path]:

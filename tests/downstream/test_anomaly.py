@@ -23,9 +23,9 @@ from ssl_transfer.downstream import (
     ReconstructionError,
     load_model,
 )
-from ssl_transfer.downstream.anomaly_checks import check_one_process
+from ssl_transfer.downstream.base import check_one_process
 from ssl_transfer.downstream.anomaly_fit import heat_scale
-from ssl_transfer.downstream.fitted_anomaly import known_detectors, make_detector
+from ssl_transfer.downstream.estimators import known_estimators, make_estimator
 from ssl_transfer.encoders import EncoderSpec
 from ssl_transfer.optimisation import Optimisation
 from ssl_transfer.pretraining import Autoencoder
@@ -86,9 +86,9 @@ def test_it_leaves_a_gallery_and_heat_maps(finished: tuple[AnomalyDetector, RunF
     assert len(list(run.heat_maps.glob("*.png"))) > 100
 
 
-@pytest.mark.parametrize("name", [n for n in known_detectors() if n not in ("PatchMemoryBank", "ReconstructionError")])
+@pytest.mark.parametrize("name", [n for n in known_estimators(detectors, Detector) if n not in ("PatchMemoryBank", "ReconstructionError")])
 def test_every_detector_on_features(name: str, tmp_path: Path) -> None:
-    module, run = fitted(tmp_path, detector=make_detector({"name": name, "parameters": {}}))
+    module, run = fitted(tmp_path, detector=make_estimator({"name": name, "parameters": {}}, detectors, Detector))
     figures = running.test(module, ones(), run.path)
     assert figures["test/auroc"] > 0.8
     data = ones()
@@ -256,9 +256,9 @@ def test_compact_tuning_that_harms_says_so(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_frozen_fit_in_several_processes_is_refused() -> None:
-    check_one_process(1)
+    check_one_process(1, "a detector")
     with pytest.raises(ValueError, match="one process fits a detector on a frozen encoder, not 2"):
-        check_one_process(2)
+        check_one_process(2, "a detector")
 
 
 def test_compact_with_too_few_images_to_choose_by(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from ssl_transfer.downstream.vectors import check_finite, check_varied
+
 Scores = NDArray[np.float64]
 
 
@@ -106,22 +108,11 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def check_finite(self, x: Tensor, what: str) -> None:
         """Raise ValueError where a number is NaN or infinite; the first axis of x is that of the images."""
-        broken = ~torch.isfinite(x).flatten(1).all(1)
-        if bool(broken.any()):
-            kind = "NaN" if bool(torch.isnan(x).any()) else "inf"
-            raise ValueError(
-                f"the {what} of {int(broken.sum())} of {len(x)} images contain {kind} (the first is image "
-                f"{int(broken.nonzero()[0])}); look at the encoder that gave them"
-            )
+        check_finite(x, what)
 
     def check_varied(self, x: Tensor) -> None:
         """Raise ValueError where all rows of x `(N, D)` are the same."""
-        tolerance = 8 * torch.finfo(x.dtype).eps * x.abs().max()
-        if bool(((x - x[0]).abs() <= tolerance).all()):
-            raise ValueError(
-                f"{type(self).__name__} cannot learn from constant features: all {len(x)} rows are the same; give "
-                f"images that differ, or another encoder"
-            )
+        check_varied(x, type(self).__name__)
 
     def _fewer_hint(self) -> str:
         return f", or set n_neighbors below {self.n_neighbors}" if hasattr(self, "n_neighbors") else ""

@@ -9,8 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
+
+from ssl_transfer.downstream.vectors import check_varied, read_vectors
 
 Coordinates = NDArray[np.float32]
 
@@ -24,6 +27,9 @@ class Reduction(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     most_points: ClassVar[int | None] = None
     """How many points the method can be fitted on; None: any number."""
+
+    places_alone: ClassVar[bool] = True
+    """Whether the coordinates of a vector do not depend on the others that are given with it."""
 
     n_components: int
     n_features_in_: int
@@ -89,34 +95,17 @@ class Reduction(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """
         if not fitting:
             check_is_fitted(self)
-        if isinstance(X, Tensor):
-            if X.ndim != 2:
-                raise ValueError(f"{type(self).__name__} reads vectors (N, D), not a tensor of shape {tuple(X.shape)}")
-            validate_data(self, X, reset=fitting, skip_check_array=True)
-            x = X.detach().float()
-        else:
-            array = validate_data(self, X, reset=fitting, dtype=[np.float32, np.float64], ensure_all_finite=False)
-            x = torch.tensor(array).float()
-        broken = ~torch.isfinite(x).all(1)
-        if bool(broken.any()):
-            kind = "NaN" if bool(torch.isnan(x).any()) else "inf"
-            raise ValueError(
-                f"the features of {int(broken.sum())} of {len(x)} images contain {kind} (the first is image "
-                f"{int(broken.nonzero()[0])}); look at the encoder that gave them"
-            )
+        x = read_vectors(self, X, fitting)
         if fitting:
             self.check(*x.shape)
-            self._check_varied(x)
+            check_varied(x, type(self).__name__)
             self._n_features_out = self.n_components
         return x
 
-    def _check_varied(self, x: Tensor) -> None:
-        tolerance = 8 * torch.finfo(x.dtype).eps * x.abs().max()
-        if bool(((x - x[0]).abs() <= tolerance).all()):
-            raise ValueError(
-                f"{type(self).__name__} cannot learn from constant features: all {len(x)} rows are the same; give "
-                f"images that differ, or another encoder"
-            )
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_n_features_out")

@@ -13,7 +13,7 @@ from ssl_transfer.optimisation import Optimisation
 
 
 class StandardisedMLP(nn.Sequential):
-    """Vectors `(B, D)` to `(B, out)`: standardised, then `layers` hidden layers of `hidden_dim` with BatchNorm and ReLU.
+    """Vectors `(B, D)` to `(B, out)`: standardised, then `layers` hidden layers with BatchNorm and ReLU.
 
     >>> StandardisedMLP(8, 16, 2, 2)(torch.zeros(3, 8)).shape
     torch.Size([3, 2])

@@ -1,0 +1,255 @@
+"""Clustering on an encoder: images fall into groups that nobody named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ssl_transfer.data.batch import Batch
+from ssl_transfer.downstream import clusterings
+from ssl_transfer.downstream.base import Downstream, check_one_process
+from ssl_transfer.downstream.clusterings import Clustering, GaussianMixture, KMeans
+from ssl_transfer.downstream.estimators import check_known, check_same, describe_estimator
+from ssl_transfer.downstream.fitted_clusterer import FittedClusterer, placed
+from ssl_transfer.downstream.fitted_reducer import FittedReducer
+from ssl_transfer.downstream.model_folder import load_model
+from ssl_transfer.downstream.reductions import Reduction
+from ssl_transfer.downstream.tuning import Frozen
+from ssl_transfer.encoders import EncoderSpec
+from ssl_transfer.evaluation.clustering import cluster_figures
+from ssl_transfer.evaluation.features import Features, encode
+from ssl_transfer.evaluation.gather import gather_features
+from ssl_transfer.pretraining.base import run_seed
+
+ENCODER = "small_resnet"
+REPRESENTATIVES = 9  # training images of each cluster
+
+
+class Found(NamedTuple):
+    """What a fit gives: the clustering's tensors, the rows `(K, 9)` of its representatives in the store, remarks."""
+
+    state: dict[str, Tensor]
+    representatives: list[list[int]]
+    remarks: list[str]
+
+
+class Clusterer(Downstream):
+    """Sorts images into groups by what a frozen encoder sees in them.
+
+    Fitted once on the training split. Labels are never read in the fit; they only score.
+
+    Args:
+        encoder: the folder of a pretrained encoder, an `EncoderSpec`, the name of a network, or a module.
+        method: `KMeans` (default), `GaussianMixture` or `HDBSCAN`.
+        reducer: the model folder of a fitted `Reducer`, whose encoder is taken and whose coordinates are clustered; by
+            default the encoder's features are.
+
+    Example:
+        >>> Clusterer(method=KMeans(n_clusters=10)).method
+        KMeans(n_clusters=10)
+    """
+
+    reduction: Reduction | None = None
+    representatives: list[list[str]]  # paths of each cluster's most typical training images
+
+    def __init__(
+        self,
+        encoder: EncoderSpec | str | nn.Module = ENCODER,
+        method: Clustering | None = None,
+        reducer: str | None = None,
+    ) -> None:
+        super().__init__(encoder, Frozen())
+        self.method = method if method is not None else KMeans()
+        check_known(self.method, clusterings, Clustering, "model.method")
+        if reducer is not None and encoder != ENCODER:
+            raise ValueError(
+                f"model.reducer {reducer} brings its own encoder: leave model.encoder out, or cluster its features by "
+                "leaving model.reducer out"
+            )
+        self.reducer = None if reducer is None else str(Path(reducer).expanduser().absolute())
+        self.solves = True
+        self.automatic_optimization = False
+        self.seen: list[Features] = []
+        self.remarks: list[str] = []  # what a user must know of the fit
+
+    # building
+
+    def configure_model(self) -> None:
+        if hasattr(self, "encoder"):
+            return
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        fits = self.trainer.state.fn == "fit"
+        if fits:
+            check_one_process(self.trainer.world_size, f"a {type(self.method).__name__}")
+        torch.manual_seed(run_seed())
+        if self.reducer is None:
+            encoder = self.tuning.encoder(self.chosen_encoder[0], data.shape, data.mean, data.std)
+        else:
+            fitted = load_reducer(self.reducer, data.shape)
+            encoder, self.reduction = fitted.encoder, fitted.method
+            self.preparation = {name: fitted.config["data"].get(name) for name in ("resize", "value_range")}
+        self.encoder = encoder.requires_grad_(False)
+        if fits:
+            self.check_preparation()
+            width = self.encoder.feature_dim if self.reduction is None else self.reduction.n_components
+            self.method.check(len(data.indices("train")), width)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Clusterer:
+        super().train(mode)
+        if hasattr(self, "encoder"):
+            self.encoder.eval()  # BatchNorm statistics and dropout of a frozen encoder stay put
+        return self
+
+    def configure_optimizers(self) -> None:
+        return None
+
+    # fitting
+
+    def on_fit_start(self) -> None:
+        if self.trainer.ckpt_path:
+            return
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        fitted: Any = self._find(data) if self.trainer.is_global_zero else None
+        state, rows, self.remarks = self.trainer.strategy.broadcast(fitted)
+        self.method.load_state(state)
+        self.representatives = [[str(data.table.paths[row]) for row in cluster] for cluster in rows]
+        for remark in self.remarks:
+            self.print(f"warning: {remark}")
+
+    def _find(self, data: Any) -> Found:
+        """Fit the method on the training split, each image encoded once."""
+        batches = data.loader("train", everywhere=True)
+        with torch.autocast(self.device.type, enabled=False):
+            train = encode(self.encoder, self.with_progress(batches, "encoding"), self.device)
+            vectors = placed(self.reduction, train.features)
+            self.method.fit(vectors)
+            rows = self.method.representatives(vectors, REPRESENTATIVES)
+        index = train.index.cpu().numpy()
+        return Found(self.method.state(), [index[r[r >= 0]].tolist() for r in rows], remarks(self.method))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Nothing: all was done before the first step."""
+
+    # evaluating
+
+    def on_test_start(self) -> None:
+        self.check_preparation()
+
+    def on_predict_start(self) -> None:
+        self.check_preparation()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._see(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._see(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._score("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._score("test")
+
+    def _see(self, batch: Batch) -> None:
+        self.seen.append(Features(self.exact_features(batch.images), batch.targets, batch.index))
+
+    def _score(self, split: str) -> None:
+        """Log how good the clusters of a split are, by themselves and by its labels."""
+        if not self.seen:
+            return
+        columns = ((part.features, part.targets, part.index) for part in self.seen)
+        seen = gather_features(Features(*(torch.cat(column) for column in zip(*columns, strict=True))))
+        self.seen = []
+        vectors = placed(self.reduction, seen.features)
+        single = seen.targets.ndim == 1 and not seen.targets.is_floating_point()
+        labels = seen.targets.cpu() if single else None
+        figures = cluster_figures(self.method.predict(vectors), labels, vectors, seed=run_seed())
+        self.log_dict({f"{split}/{name}": value for name, value in figures.items()})
+
+    # predicting
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Clusters `(B,)` int64 of images `(B, C, H, W)`, uint8 or float in [0, 1]; −1 is noise."""
+        return torch.from_numpy(self.method.predict(placed(self.reduction, self.exact_features(images))))
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        return {"index": batch.index, "features": self.exact_features(batch.images).cpu()}
+
+    def columns(self, outputs: list[Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        """`cluster`, −1 for noise, and `distance` from its centre or `probability` of it, by the method."""
+        features = torch.cat([output["features"] for output in outputs])
+        found = self.method.assign(placed(self.reduction, features))
+        notes = {"method": type(self.method).__name__, "clusters": str(self.method.n_clusters_)}
+        return {"cluster": found.labels.tolist(), self.method.belonging: found.belonging.tolist()}, notes
+
+    # saving
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["clustering"] = self.method.state()
+        checkpoint["clusterer"] = {
+            "method": describe_estimator(self.method),
+            "reducer": self.reducer,
+            "representatives": self.representatives,
+            "remarks": self.remarks,
+            "preparation": self.describe_preparation(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.method.load_state(checkpoint["clustering"])
+        fitted = checkpoint["clusterer"]
+        self.representatives, self.remarks = fitted["representatives"], fitted["remarks"]
+        self.preparation = fitted["preparation"]
+
+    def learn_from(self, checkpoint: dict[str, Any], path: Path) -> None:
+        """Take the reducer's folder where none is given."""
+        if "clusterer" not in checkpoint:
+            raise ValueError(f"{path} was not written by the fit of a Clusterer: give the folder of one")
+        fitted = checkpoint["clusterer"]
+        own: dict[str, Any] = {"method": describe_estimator(self.method)}
+        if self.reducer is not None and fitted["reducer"] is None:
+            own["reducer"] = self.reducer
+        check_same(own, fitted, path.parent.parent)
+        self.reducer = self.reducer or fitted["reducer"]
+
+    def fitted(self, data: dict[str, Any], metrics: dict[str, float]) -> FittedClusterer:
+        config = {
+            "tuning": type(self.tuning).__name__,
+            "method": describe_estimator(self.method),
+            "reduction": None if self.reduction is None else describe_estimator(self.reduction),
+            "n_clusters": self.method.n_clusters_,
+            "chosen_by": self.method.chosen_by if self.method.choice_ else None,
+            "choice": {str(k): score for k, score in self.method.choice_.items()},
+            "representatives": self.representatives,
+            "data": data,
+            "metrics": metrics,
+        }
+        return FittedClusterer(self.encoder, self.method, self.reduction, config)
+
+
+def load_reducer(path: str, shape: tuple[int, int, int]) -> FittedReducer:
+    """A fitted reducer. ValueError unless it is one, and for images of this shape."""
+    fitted = load_model(path)
+    if not isinstance(fitted, FittedReducer):
+        raise ValueError(f"model.reducer {path} holds a {fitted.kind}: give the DIR/model of a Reducer's fit")
+    if tuple(fitted.encoder.shape) != tuple(shape):
+        own, given = ("×".join(map(str, each)) for each in (fitted.encoder.shape, shape))
+        raise ValueError(f"model.reducer {path} reads images of {own} and these are {given}: set data.size to suit")
+    return fitted
+
+
+def remarks(method: Clustering) -> list[str]:
+    """What a user must know of a fitted clustering."""
+    if method.n_clusters_ == 0:
+        return ["HDBSCAN found no cluster, all is noise: lower model.method.min_cluster_size, or cluster coordinates"]
+    found = []
+    if method.choice_ and method.n_clusters_ == max(method.choice_):
+        found.append(
+            f"the best number of clusters is the largest that was tried, {method.n_clusters_}: raise model.method.most"
+        )
+    if isinstance(method, GaussianMixture) and not method.converged_:
+        found.append("the mixture did not settle in 200 steps: take fewer clusters, or covariance diag")
+    return found
