@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any, NoReturn
 
 from jsonargparse import ActionConfigFile, ArgumentParser
@@ -51,7 +52,22 @@ def call(function: Callable[..., int], arguments: Sequence[str], program: str) -
     parser.add_argument("--config", action=ActionConfigFile, help="read arguments from a YAML file")
     parser.add_function_arguments(function, as_positional=True)
     with in_plain_words(parser):
-        parsed = parser.instantiate(parser.parse_args(list(arguments)))
+        parsed = parser.instantiate(parser.parse_args(with_flags(function, arguments)))
     values = parsed.as_dict()
     values.pop("config", None)
     return int(function(**values) or 0)
+
+
+def with_flags(function: Callable[..., int], arguments: Sequence[str]) -> list[str]:
+    """Arguments in which an option that is true or false may stand without a value, and then is true.
+
+    >>> def verb(out: str, overwrite: bool = False) -> int: return 0
+    >>> with_flags(verb, ["a", "--overwrite"]), with_flags(verb, ["--overwrite", "false", "a"])
+    (['a', '--overwrite=true'], ['--overwrite', 'false', 'a'])
+    """
+    flags = {f"--{name}" for name, told in signature(function).parameters.items() if isinstance(told.default, bool)}
+    following = [*arguments[1:], ""]
+    return [
+        f"{argument}=true" if argument in flags and value not in ("true", "false") else argument
+        for argument, value in zip(arguments, following, strict=True)
+    ]

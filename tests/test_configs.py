@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from ssl_transfer.cli import main
@@ -49,8 +51,14 @@ def test_each_fits_the_digits(path: Path, tmp_path: Path, autoencoder: Path) -> 
         assert load_encoder(run.encoder).feature_dim > 0
     elif path.parent.name == "anomaly":
         assert len(load_model(run.model).calibration.scores) > 10
+    elif path.parent.name == "reduce":
+        assert load_model(run.model).transform(torch.zeros(3, 1, 8, 8)).shape == (3, shipped_components(shipped))
     else:
         assert len(load_model(run.model).classes) == 10
+
+
+def shipped_components(shipped: dict[str, Any]) -> int:
+    return int(shipped["model"]["init_args"].get("n_components", 2))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONFIGS).as_posix())
