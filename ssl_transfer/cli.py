@@ -22,11 +22,12 @@ look
   scan       check every image of a source and write a manifest: ssl-transfer scan photos/
   inspect    an encoder in words and a table: ssl-transfer inspect runs/a/encoder
   embed      images to a Parquet of feature vectors: ssl-transfer embed runs/a/encoder photos/ --out features.parquet
+  explore    a map of all images to walk through: ssl-transfer explore runs/a/encoder photos/ --out explore/
 
 Every verb explains itself: ssl-transfer VERB --help.  A mistake gets one line; --debug shows the traceback.
 """
 TRAINING = ("fit", "validate", "test", "predict")
-VERBS = (*TRAINING, "demo", "scan", "inspect", "embed")
+VERBS = (*TRAINING, "demo", "scan", "inspect", "embed", "explore")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from ssl_transfer.commands.sources import device_of, images_for
 from ssl_transfer.data.batch import Batch
 from ssl_transfer.files import whole_file
 from ssl_transfer.memory import give_back_memory
@@ -47,25 +48,13 @@ def embed(
         batch_size: images at a time.
         device: cpu, cuda, mps, or auto.
     """
-    from ssl_transfer.data.module import ImageDataModule
     from ssl_transfer.encoders import load_encoder
     from ssl_transfer.encoders.config import read_config
 
     network = load_encoder(encoder)
     trained_on = read_config(Path(encoder).expanduser())["data"]
-    square = network.shape[-1] if network.shape[-1] == network.shape[-2] else None
-    where = _device(device)
-    data = ImageDataModule(
-        source=source,
-        root=root,
-        size=size or square,
-        channels=network.shape[0],
-        resize=resize or trained_on.get("resize", "crop"),  # type: ignore[arg-type]
-        value_range=trained_on.get("value_range"),
-        pattern=pattern,
-        on_bad_image=on_bad_image,  # type: ignore[arg-type]
-        batch_size=batch_size,
-    )
+    where = device_of(device)
+    data = images_for(network, trained_on, source, root, size, resize, pattern, on_bad_image, batch_size)
     batches = data.stream()
     target = Path(out)
     schema = _schema(network.feature_dim)
@@ -103,16 +92,3 @@ def _classes(targets: torch.Tensor) -> list[int]:
 def _schema(width: int) -> pa.Schema:
     vector = pa.list_(pa.float32(), width)
     return pa.schema([("path", pa.string()), ("split", pa.string()), ("label", pa.string()), ("features", vector)])
-
-
-def _device(name: str) -> torch.device:
-    try:
-        return torch.device(_best_device() if name == "auto" else name)
-    except RuntimeError as error:
-        raise ValueError(f"--device must be cpu, cuda, mps or auto, not {name!r}") from error
-
-
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -206,15 +206,15 @@ class Reducer(Downstream):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         features = self.exact_features(batch.images)
-        if self.method.places_alone:
+        if self.method.streams:
             return {"index": batch.index, "coordinates": self.place(features).cpu()}
         return {"index": batch.index, "features": features.cpu()}
 
     def columns(self, outputs: list[Any]) -> tuple[dict[str, Any], dict[str, str]]:
         """`coordinates`, a list of `n_components` numbers an image; with two of them also `x` and `y`."""
-        kind = "coordinates" if self.method.places_alone else "features"
+        kind = "coordinates" if self.method.streams else "features"
         found = torch.cat([output[kind] for output in outputs])
-        found = found if self.method.places_alone else self.place(found)
+        found = found if self.method.streams else self.place(found)
         columns: dict[str, Any] = {"coordinates": found}
         if found.shape[1] == 2:
             columns |= {"x": found[:, 0].tolist(), "y": found[:, 1].tolist()}

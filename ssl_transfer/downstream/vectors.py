@@ -26,7 +26,7 @@ def read_vectors(estimator: Any, X: ArrayLike | Tensor, fitting: bool) -> Tensor
         x = X.detach().float()
     else:
         array = validate_data(estimator, X, reset=fitting, dtype=[np.float32, np.float64], ensure_all_finite=False)
-        x = torch.tensor(array).float()
+        x = torch.tensor(np.ascontiguousarray(array)).float()
     check_finite(x)
     return x
 

@@ -28,8 +28,8 @@ class Reduction(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     most_points: ClassVar[int | None] = None
     """How many points the method can be fitted on; None: any number."""
 
-    places_alone: ClassVar[bool] = True
-    """Whether the coordinates of a vector do not depend on the others that are given with it."""
+    streams: ClassVar[bool] = True
+    """Whether `transform` is as quick on few vectors as on many."""
 
     n_components: int
     n_features_in_: int

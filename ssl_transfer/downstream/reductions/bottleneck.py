@@ -59,6 +59,7 @@ class BottleneckAutoencoder(LearnedReduction):
         learning_rate: float = 1e-3,
         noise: float = 0.0,
         masking: float = 0.0,
+        code_noise: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.n_components = n_components
@@ -69,6 +70,7 @@ class BottleneckAutoencoder(LearnedReduction):
         self.learning_rate = learning_rate
         self.noise = noise
         self.masking = masking
+        self.code_noise = code_noise
         self.seed = seed
 
     def check(self, count: int, width: int) -> None:
@@ -101,7 +103,9 @@ class BottleneckAutoencoder(LearnedReduction):
 
     def build(self, width: int) -> StandardisedMLP:
         """The encoder, untrained: vectors `(B, width)` to codes `(B, n_components)`."""
-        return StandardisedMLP(width, self.hidden_dim, self.layers, self.n_components)
+        network = StandardisedMLP(width, self.hidden_dim, self.layers, self.n_components)
+        network.append(nn.BatchNorm1d(self.n_components, affine=False))
+        return network
 
     def inverse_transform(self, X: ArrayLike | Tensor) -> NDArray[np.float32]:
         """Vectors `(N, D)` restored from codes `(N, n_components)`.
@@ -160,7 +164,8 @@ class BottleneckAutoencoder(LearnedReduction):
 
         def loss_of(rows: Tensor) -> Tensor:
             clean = x[rows]
-            restored = decoder(network(self._damaged(clean, standardise, random)))
+            code = network(self._damaged(clean, standardise, random))
+            restored = decoder(code + self.code_noise * torch.empty_like(code).normal_(generator=random))
             return F.mse_loss(restored / restore.scale, clean / restore.scale)
 
         modules, optimisation = [network, decoder], Optimisation(lr=self.learning_rate)

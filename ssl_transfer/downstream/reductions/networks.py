@@ -12,7 +12,20 @@ from torch import Tensor, nn
 from ssl_transfer.optimisation import Optimisation
 
 
-class StandardisedMLP(nn.Sequential):
+class Standardised(nn.Sequential):
+    """A network on vectors `(B, D)` that standardises them first: `measure` before it learns."""
+
+    def __init__(self, width: int, *steps: nn.Module) -> None:
+        super().__init__(Standardise(width), *steps)
+
+    def measure(self, x: Tensor) -> None:
+        """Take the mean and the scale of vectors `(N, D)`."""
+        standardise = self[0]
+        assert isinstance(standardise, Standardise)
+        standardise.measure(x)
+
+
+class StandardisedMLP(Standardised):
     """Vectors `(B, D)` to `(B, out)`: standardised, then `layers` hidden layers with BatchNorm and ReLU.
 
     >>> StandardisedMLP(8, 16, 2, 2)(torch.zeros(3, 8)).shape
@@ -20,17 +33,12 @@ class StandardisedMLP(nn.Sequential):
     """
 
     def __init__(self, width: int, hidden_dim: int, layers: int, out: int) -> None:
-        steps: list[nn.Module] = [Standardise(width)]
+        steps: list[nn.Module] = []
+        last = width
         for _ in range(layers):
-            steps += [nn.Linear(width, hidden_dim, bias=False), nn.BatchNorm1d(hidden_dim), nn.ReLU(inplace=True)]
-            width = hidden_dim
-        super().__init__(*steps, nn.Linear(width, out))
-
-    def measure(self, x: Tensor) -> None:
-        """Take the mean and the scale of vectors `(N, D)`."""
-        standardise = self[0]
-        assert isinstance(standardise, Standardise)
-        standardise.measure(x)
+            steps += [nn.Linear(last, hidden_dim, bias=False), nn.BatchNorm1d(hidden_dim), nn.ReLU(inplace=True)]
+            last = hidden_dim
+        super().__init__(width, *steps, nn.Linear(last, out))
 
 
 class Standardise(nn.Module):

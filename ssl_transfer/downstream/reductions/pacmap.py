@@ -71,9 +71,9 @@ class PaCMAP(ReferenceMap):
 
     def arrange(self, x: Tensor) -> NDArray[Any]:
         """Coordinates of vectors `(N, D)`, by pacmap."""
-        library = self.library("pacmap.pacmap")
         faiss = self.library("faiss")
         threads = faiss.omp_get_max_threads()
+        library = self.library("pacmap.pacmap")
         logger = logging.getLogger("pacmap.pacmap")
         level = logger.level
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, ClassVar, Self
 
@@ -13,7 +14,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -33,6 +33,8 @@ class ReferenceMap(Reduction):
 
     A subclass has the argument `metric` and names its library, arranges points in `arrange`, and places in `place`.
     """
+
+    streams: ClassVar[bool] = False
 
     package: ClassVar[str]
     """The library, as `pip` and Python name it."""
@@ -58,7 +60,8 @@ class ReferenceMap(Reduction):
             ValueError: an argument outside its range, too few or too many points, NaN, or the library is not installed.
         """
         x = self._prepared(self.read(X, fitting=True))
-        found = torch.from_numpy(coordinates(self.arrange(x)))
+        with _threads_kept():
+            found = torch.from_numpy(coordinates(self.arrange(x)))
         if not bool(torch.isfinite(found).all()):
             raise ValueError(f"{type(self).__name__} found no place for some points: scale the features to about one")
         self.vectors_, self.coordinates_ = x, found
@@ -75,7 +78,8 @@ class ReferenceMap(Reduction):
         new = known < 0
         found = self.coordinates_[known]
         if bool(new.any()):
-            found[new] = torch.from_numpy(coordinates(self.place(x[new])))
+            with _threads_kept():
+                found[new] = torch.from_numpy(coordinates(self.place(x[new])))
         return coordinates(found)
 
     def check(self, count: int, width: int) -> None:
@@ -97,11 +101,6 @@ class ReferenceMap(Reduction):
         self.n_features_in_ = self.vectors_.shape[1]
         self._n_features_out = self.n_components
         return self
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
 
     # for subclasses
 
@@ -131,6 +130,16 @@ class ReferenceMap(Reduction):
             first.setdefault(hash(row.tobytes()), i)
         rows = torch.tensor([first.get(hash(row.tobytes()), -1) for row in x.numpy()])
         return torch.where((self.vectors_[rows] == x).all(1), rows, -1)
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Numba and faiss set a number of threads that is torch's too, where all share one OpenMP."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def seed_of(seed: int) -> int:

@@ -34,7 +34,7 @@ class UMAP(ReferenceMap):
 
     package = "umap-learn"
     module = "umap"
-    most_points: ClassVar[int | None] = 200_000  # exact neighbours and the arrangement take more than an hour beyond
+    most_points: ClassVar[int | None] = 200_000  # exact neighbours take time by the square of the points
 
     def __init__(
         self,

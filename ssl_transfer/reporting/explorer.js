@@ -1,0 +1,540 @@
+"use strict";
+// The page: colours and legend, lists of images, search, keys. `window.explorer` lets a script do what a hand can.
+(async () => {
+  const find = (name) => document.querySelector(name);
+  const root = document.documentElement;
+  const box = find(".plot");
+  const tip = find(".tip");
+  const panels = Object.fromEntries([...document.querySelectorAll("[role=tabpanel]")].map((panel) => [panel.id, panel]));
+  const tabs = [...document.querySelectorAll("[role=tab]")];
+  const waiting = find(".waiting");
+  const status = find(".status");
+  const say = (text) => { status.textContent = text; };
+
+  let store;
+  try {
+    store = await openStore();
+  } catch (problem) {
+    waiting.textContent = problem.message;
+    return;
+  }
+  const { whole } = store;
+  const plural = (number, one, many) => `${whole(number)} ${number === 1 ? one : many}`;
+  const images = (number) => plural(number, "image", "images");
+  let selection = [];
+  let found = null; // what the selection was searched by
+  let picked = -1;
+  let trail = []; // images picked before
+  let tab = "selection";
+  let group = -1; // of duplicates
+
+  // ---- map
+  let hovered = -1;
+  const tell = {
+    hover: (row) => {
+      hovered = row;
+      point(row);
+      if (row < 0) hideTip();
+      else showTip(row);
+    },
+    walk: (row) => { map.point(row); showTip(row); say(`${store.paths[row]}, ${described(row)}`); },
+    pick: (row) => pick(row),
+    select: (rows) => { found = null; select(rows); },
+    moved: () => { placeNames(); pictures?.later(); if (!tip.hidden) placeTip(Number(tip.dataset.row)); },
+  };
+  let map = noMap();
+  let pictures = null;
+  try {
+    map = await openMap(box, store, tell);
+    pictures = openPictures(find(".pictures"), box, store, map);
+  } catch (problem) {
+    box.hidden = true;
+    find(".tools").hidden = true;
+    const note = find(".no-map");
+    note.textContent = "The map needs WebGL, which this browser lacks or has switched off. Lists, search and export work without it.";
+    note.hidden = false;
+    console.error(problem);
+  }
+
+  // ---- the image under the pointer
+  const described = (row) => store.columns.map((column) => `${column.name} ${store.text(column, row)}`).join(", ");
+  function showTip(row) {
+    tip.dataset.row = row;
+    store.paint(tip.querySelector("canvas"), row);
+    tip.querySelector(".words").replaceChildren(make("p", "path", store.paths[row]), facts(row, store));
+    tip.hidden = false;
+    placeTip(row);
+  }
+  function hideTip() {
+    tip.hidden = true;
+  }
+  function placeTip(row) {
+    const [left, top] = map.place(row);
+    const frame = box.getBoundingClientRect();
+    const [width, height] = [tip.offsetWidth, tip.offsetHeight];
+    const x = left + 16 + width <= frame.width ? left + 16 : Math.max(4, left - 16 - width);
+    const y = Math.min(Math.max(4, top - height / 2), Math.max(4, frame.height - height - 4));
+    tip.style.transform = `translate(${x}px, ${y}px)`;
+  }
+
+  // ---- colours and legend
+  const colourBy = find("#colour");
+  const categories = find(".categories");
+  const legendSearch = find("#legend-search");
+  const showAll = find("#show-all");
+  const scale = find(".scale");
+  const COLOURS = 12; // --c0 … --c11
+  const BINS = 48;
+  const LISTED = 200; // categories listed at a time
+  const VIRIDIS = ["#440154", "#482878", "#3e4a89", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
+  const column = () => store.columns[colourBy.selectedIndex];
+  const css = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+  const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
+  const chosen = new Set(); // categories shown alone
+  let counts = [];
+
+  function viridis(share) {
+    const at = share * (VIRIDIS.length - 1);
+    const [low, high] = [VIRIDIS[Math.floor(at)], VIRIDIS[Math.min(VIRIDIS.length - 1, Math.floor(at) + 1)]];
+    const mixed = [1, 3, 5].map((start) => {
+      const [a, b] = [low, high].map((colour) => parseInt(colour.slice(start, start + 2), 16));
+      return Math.round(a + (b - a) * (at % 1)).toString(16).padStart(2, "0");
+    });
+    return `#${mixed.join("")}`;
+  }
+  const ramp = () => { // from faint to strong on the page's ground
+    const [low, high] = dark() ? [0.16, 1] : [0, 0.9];
+    return Array.from({ length: BINS }, (_, bin) => viridis(low + ((high - low) * bin) / (BINS - 1)));
+  };
+  function limits(values) { // without the outermost hundredth where that stretches the scale much
+    const sorted = Float64Array.from(values.filter((value) => !Number.isNaN(value))).sort();
+    if (!sorted.length) return [0, 1, "none", "none"];
+    const [least, most] = [sorted[0], sorted.at(-1)];
+    const [low, high] = [sorted[Math.floor(0.01 * (sorted.length - 1))], sorted[Math.ceil(0.99 * (sorted.length - 1))]];
+    const long = most - least > 1.5 * (high - low) && high > low;
+    const [from, to] = long ? [low, high] : [least, most];
+    return [from, to, (long ? "≤ " : "") + store.said(from), (long ? "≥ " : "") + store.said(to)];
+  }
+  const many = () => column().names.length > COLOURS; // they share colours, until some are shown alone
+  const shade = (code) => {
+    if (code === column().names.length) return COLOURS;
+    return (many() && chosen.has(code) ? [...chosen].indexOf(code) : code) % COLOURS;
+  };
+  const colourOf = (code) => css(shade(code) === COLOURS ? "--floor" : `--c${shade(code)}`);
+
+  async function recolour() {
+    const shown = column();
+    const drawn = shown ? shown.kind : "none";
+    scale.hidden = drawn !== "number";
+    categories.hidden = drawn !== "text";
+    legendSearch.hidden = drawn !== "text" || shown.names.length <= COLOURS;
+    if (drawn === "none") return map.colour(new Uint8Array(store.count), [css("--c0")]);
+    if (drawn === "number") {
+      const [low, high, lowText, highText] = limits(shown.values);
+      const colours = ramp();
+      const bin = (value) => Math.min(BINS - 1, Math.max(0, Math.floor(((value - low) / (high - low || 1)) * BINS)));
+      const codes = Uint8Array.from(shown.values, (value) => (Number.isNaN(value) ? BINS : bin(value)));
+      scale.querySelector("i").style.background = `linear-gradient(to right, ${colours.join(",")})`;
+      scale.querySelector(".low").textContent = lowText;
+      scale.querySelector(".high").textContent = highText;
+      const none = codes.filter((code) => code === BINS).length;
+      scale.querySelector(".none").textContent = none ? `grey: ${images(none)} without a value` : "";
+      return map.colour(codes, [...colours, css("--floor")]);
+    }
+    counts = new Array(shown.names.length + 1).fill(0);
+    shown.values.forEach((code) => { counts[code] += 1; });
+    listCategories();
+    const cycle = Array.from({ length: COLOURS }, (_, place) => css(`--c${place}`));
+    const shades = counts.map((_, code) => shade(code));
+    return map.colour(Uint8Array.from(shown.values, (code) => shades[code]), [...cycle, css("--floor")]);
+  }
+  function listCategories() {
+    const { names } = column();
+    const part = legendSearch.hidden ? "" : legendSearch.value.toLowerCase();
+    const all = [...names, "none"].map((name, code) => ({ name, code }));
+    const fitting = all.filter(({ name, code }) => counts[code] && (chosen.has(code) || name.toLowerCase().includes(part)));
+    const items = fitting.slice(0, LISTED).map(({ name, code }) => {
+      const item = make("li");
+      const button = make("button");
+      const dot = make("i");
+      dot.style.background = colourOf(code);
+      button.setAttribute("aria-pressed", String(chosen.has(code)));
+      button.dataset.code = code;
+      button.title = name;
+      button.append(dot, make("span", "label", name), make("span", "count", whole(counts[code])));
+      item.append(button);
+      return item;
+    });
+    if (fitting.length > LISTED) items.push(make("li", "quiet", `${whole(fitting.length - LISTED)} more: search for them`));
+    if (!fitting.length) items.push(make("li", "quiet", "No such category"));
+    const focused = document.activeElement?.dataset?.code;
+    categories.replaceChildren(...items);
+    categories.classList.toggle("isolated", chosen.size > 0);
+    if (focused !== undefined) categories.querySelector(`[data-code="${focused}"]`)?.focus();
+    showAll.hidden = !chosen.size;
+    nameCategories();
+  }
+  function isolate(code) {
+    if (!chosen.delete(code)) chosen.add(code);
+    isolated();
+  }
+  function isolated() {
+    const shown = column();
+    const mask = chosen.size ? Uint8Array.from(shown.values, (code) => Number(chosen.has(code))) : null;
+    if (shown?.kind === "text") listCategories();
+    else showAll.hidden = true;
+    say(chosen.size ? `${images(mask.reduce((sum, one) => sum + one, 0))} shown` : "All images shown");
+    map.show(mask);
+    return shown?.kind === "text" && many() ? recolour() : map.settled();
+  }
+  categories.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button) isolate(Number(button.dataset.code));
+  });
+  showAll.addEventListener("click", () => { chosen.clear(); isolated(); colourBy.focus(); });
+  legendSearch.addEventListener("input", listCategories);
+  colourBy.append(...store.columns.map(({ name }) => new Option(name)));
+  find(".by").hidden = !store.columns.length;
+  colourBy.addEventListener("change", () => {
+    chosen.clear();
+    legendSearch.value = "";
+    nameBox.replaceChildren();
+    names = [];
+    isolated();
+    recolour().then(() => list());
+  });
+
+  // ---- names of categories on the map
+  const nameBox = find(".category-names");
+  const nameButton = find("#names");
+  const NAMED = 24; // more would cover the map
+  let names = [];
+  function nameCategories() {
+    const shown = column();
+    const listed = shown.names.map((_, code) => code).filter((code) => counts[code] && (!chosen.size || chosen.has(code)));
+    names = [];
+    if (listed.length <= NAMED && nameButton.getAttribute("aria-pressed") === "true") {
+      const rows = new Map(listed.map((code) => [code, []]));
+      shown.values.forEach((code, row) => rows.get(code)?.push(row));
+      const middle = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
+      names = listed.map((code) => {
+        const label = make("span", "", shown.names[code]);
+        label.style.color = colourOf(code);
+        const at = [0, 1].map((axis) => middle(rows.get(code).map((row) => store.points[2 * row + axis])));
+        return { label, at };
+      });
+    }
+    nameBox.replaceChildren(...names.map(({ label }) => label));
+    names.forEach((name) => { name.width = name.label.offsetWidth; name.height = name.label.offsetHeight; });
+    placeNames();
+  }
+  function placeNames() { // at the median of each, pushed apart where two would overlap
+    const spots = names.map(({ at }) => map.toScreen(...at));
+    for (let turn = 0; turn < 12; turn += 1) {
+      for (let i = 0; i < spots.length; i += 1) {
+        for (let j = 0; j < i; j += 1) {
+          const [across, apart] = [Math.abs(spots[i][0] - spots[j][0]), spots[i][1] - spots[j][1]];
+          const need = (names[i].height + names[j].height) / 2;
+          if (across > (names[i].width + names[j].width) / 2 || Math.abs(apart) >= need) continue;
+          const push = ((need - Math.abs(apart)) / 2) * (apart >= 0 ? 1 : -1);
+          spots[i][1] += push;
+          spots[j][1] -= push;
+        }
+      }
+    }
+    names.forEach(({ label }, i) => {
+      label.style.transform = `translate(${spots[i][0]}px, ${spots[i][1]}px) translate(-50%, -50%)`;
+    });
+  }
+  function toggleNames() {
+    nameButton.setAttribute("aria-pressed", String(nameButton.getAttribute("aria-pressed") !== "true"));
+    if (column()?.kind === "text") nameCategories();
+  }
+  nameButton.addEventListener("click", toggleNames);
+  const pictureButton = find("#pictures");
+  function togglePictures() {
+    const on = pictureButton.getAttribute("aria-pressed") !== "true";
+    pictureButton.setAttribute("aria-pressed", String(on));
+    pictures?.toggle(on);
+  }
+  pictureButton.addEventListener("click", togglePictures);
+
+  // ---- lists
+  const point = (row) => { map.point(row >= 0 ? row : tab === "near" ? picked : -1); };
+  const grid = (rows, caption) => thumbnailGrid(rows, store, { pick, point }, caption);
+  const makers = {
+    selection: selectionPanel, near: nearPanel, duplicates: duplicatePanel, outliers: outlierPanel,
+  };
+  function list() { // draw the panel that shows, and mark its images on the map
+    makers[tab]?.();
+    map.mark({
+      selection, near: picked >= 0 ? [picked, ...store.near(picked)] : [],
+      duplicates: group >= 0 ? store.duplicates[group] : [], outliers: store.isolated,
+    }[tab] ?? selection);
+    map.point(tab === "near" ? picked : -1);
+  }
+  function open(name) {
+    tab = name;
+    tabs.forEach((button) => {
+      const on = button.id === `tab-${name}`;
+      button.setAttribute("aria-selected", String(on));
+      button.tabIndex = on ? 0 : -1;
+      if (on) button.scrollIntoView({ block: "nearest", inline: "nearest" });
+    });
+    Object.values(panels).forEach((panel) => { panel.hidden = panel.id !== name; });
+    list();
+  }
+  const title = (panel, text, ...more) => panel.replaceChildren(make("h2", "", text), ...more);
+
+  function select(rows, show = true) {
+    selection = [...new Set(rows)].filter(map.isShown).sort((a, b) => a - b);
+    say(selection.length ? `${images(selection.length)} selected` : "Nothing selected");
+    if (show || tab === "selection") open("selection");
+  }
+  function composition() { // what the selection is made of, by the column that colours the map
+    const shown = column();
+    if (shown?.kind !== "text") return "";
+    const tally = new Map();
+    selection.forEach((row) => tally.set(shown.values[row], (tally.get(shown.values[row]) ?? 0) + 1));
+    const parts = [...tally].sort((a, b) => b[1] - a[1]);
+    const told = parts.slice(0, 6).map(([code, number]) => `${shown.names[code] ?? "none"} (${whole(number)})`);
+    if (parts.length > 6) told.push(`${whole(parts.length - 6)} others`);
+    return `${shown.name}: ${told.join(", ")}`;
+  }
+  function selectionPanel() {
+    const panel = panels.selection;
+    if (!selection.length) {
+      const drag = "Draw a box or a lasso on the map, or search by path. With Shift held, dragging always draws a lasso; with Ctrl (⌘ on a Mac) as well it adds to what is selected, with Alt it takes away.";
+      return title(panel, found === null ? "No image selected" : `No path contains “${found}”`, make("p", "quiet", drag));
+    }
+    const about = composition();
+    return title(
+      panel,
+      found === null ? `${images(selection.length)} selected` : `${plural(selection.length, "path contains", "paths contain")} “${found}”`,
+      make("p", "quiet", about),
+      actions(
+        ["Download CSV", () => download(exportCsv())], ["Copy paths", copyPaths],
+        ["Zoom to", () => map.zoomTo(selection)], ["Clear", () => clear()],
+      ),
+      grid(store.together(selection)),
+    );
+  }
+  function nearPanel() {
+    if (picked < 0) {
+      return title(panels.near, "No image chosen", make("p", "quiet", "Click a point or an image to see the images nearest to it in feature space; click one of them to walk on."));
+    }
+    const canvas = make("canvas", "large");
+    store.paint(canvas, picked);
+    const near = store.near(picked);
+    const figure = make("div", "picked");
+    const words = make("div", "words");
+    words.append(make("p", "path", store.paths[picked]), facts(picked, store));
+    figure.append(canvas, words);
+    return title(
+      panels.near, "Image", figure,
+      actions(
+        ["Back", () => { const last = trail.pop(); picked = -1; pick(last); }, !trail.length],
+        ["Show on map", () => map.zoomTo([picked], 0.12)],
+        ["Select these", () => { found = null; select([picked, ...near]); }],
+      ),
+      make("h3", "", "Nearest in feature space"), grid(near, (_, place) => String(place + 1)),
+    );
+  }
+  const GROUPS = 40;
+  let groupsDrawn = GROUPS;
+  function duplicatePanel() {
+    const all = store.duplicates;
+    if (!all.length) return title(panels.duplicates, "No near-duplicates");
+    const extra = all.flatMap((rows) => rows.slice(1));
+    const blocks = all.slice(0, groupsDrawn).map((rows, place) => {
+      const block = make("section", "group");
+      const button = make("button", "heading", `Group ${whole(place + 1)}: ${images(rows.length)}`);
+      button.setAttribute("aria-pressed", String(place === group));
+      button.addEventListener("click", () => {
+        group = place;
+        panels.duplicates.querySelectorAll(".heading").forEach((other, i) => other.setAttribute("aria-pressed", String(i === place)));
+        map.mark(rows);
+        map.zoomTo(rows, 0.12);
+      });
+      block.append(button, grid(rows));
+      return block;
+    });
+    const more = make("button", "more", `${whole(Math.min(GROUPS, all.length - groupsDrawn))} more of ${whole(all.length - groupsDrawn)}`);
+    more.hidden = all.length <= groupsDrawn;
+    more.addEventListener("click", () => { groupsDrawn += GROUPS; duplicatePanel(); });
+    return title(
+      panels.duplicates, plural(all.length, "group of near-duplicates", "groups of near-duplicates"),
+      actions([`Select all but the first of each (${whole(extra.length)})`, () => { found = null; select(extra); }]),
+      ...blocks, more,
+    );
+  }
+  function outlierPanel() {
+    const rows = store.isolated;
+    if (!rows.length) return title(panels.outliers, "Isolation was not measured");
+    const value = new Map(rows.map((row, place) => [row, store.isolation[place]]));
+    return title(
+      panels.outliers, "Most isolated images",
+      make("p", "quiet", "Farthest from all others in feature space, the farthest first; the number is that distance."),
+      actions([`Select these ${whole(rows.length)}`, () => { found = null; select(rows); }]),
+      grid(rows, (row) => value.get(row).toLocaleString("en", { minimumSignificantDigits: 3, maximumSignificantDigits: 3 })),
+    );
+  }
+  function pick(row) {
+    if (picked >= 0 && picked !== row) trail = [...trail, picked].slice(-100);
+    picked = row;
+    open("near");
+    panels.near.scrollTop = 0;
+    map.reveal(row);
+    say(`${store.paths[row]}, ${described(row)}`);
+  }
+  tabs.forEach((button, place) => {
+    button.addEventListener("click", () => open(button.id.slice(4)));
+    button.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!step) return;
+      const next = tabs[(place + step + tabs.length) % tabs.length];
+      open(next.id.slice(4));
+      next.focus();
+    });
+  });
+
+  // ---- export
+  const exportCsv = (rows = selection) => csvOf(rows, store);
+  function download(text) {
+    const link = make("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
+    link.download = "selection.csv";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    say(`${images(selection.length)} exported`);
+  }
+  async function copyPaths(button) {
+    const text = selection.map((row) => store.paths[row]).join("\n");
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const area = make("textarea");
+      area.value = text;
+      button.after(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+      button.focus();
+    }
+    button.textContent = "Copied";
+    say(`${plural(selection.length, "path", "paths")} copied`);
+    setTimeout(() => { button.textContent = "Copy paths"; }, 1600);
+  }
+
+  // ---- search
+  const search = find("#search");
+  const foundBox = find(".found");
+  let lower = null;
+  function seek() {
+    const part = search.value.toLowerCase();
+    if (!part) {
+      foundBox.textContent = "";
+      if (found !== null) { found = null; select([], false); }
+      return;
+    }
+    lower ??= store.paths.map((path) => path.toLowerCase());
+    const rows = [];
+    lower.forEach((path, row) => { if (path.includes(part)) rows.push(row); });
+    found = search.value;
+    select(rows);
+    foundBox.textContent = `${whole(selection.length)} found`;
+  }
+  let pause = 0;
+  search.addEventListener("input", () => { clearTimeout(pause); pause = setTimeout(seek, 120); });
+  find(".search").addEventListener("submit", (event) => {
+    event.preventDefault();
+    clearTimeout(pause);
+    seek();
+    if (selection.length) map.zoomTo(selection, 0.12);
+  });
+  function clear() {
+    search.value = foundBox.textContent = "";
+    found = null;
+    hideTip();
+    map.point(-1);
+    useMode("move");
+    select([], tab === "selection");
+  }
+
+  // ---- tools, theme, keys
+  const modes = [...document.querySelectorAll("[data-mode]")].filter((button) => button !== box);
+  function useMode(mode) {
+    map.use(mode);
+    modes.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === mode)));
+  }
+  modes.forEach((button) => button.addEventListener("click", () => useMode(button.dataset.mode)));
+  const zooms = { in: () => map.zoom(1.5), out: () => map.zoom(1 / 1.5), fit: () => map.everything() };
+  document.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", zooms[button.dataset.zoom]));
+  const theme = find("#theme");
+  const nameTheme = () => {
+    theme.textContent = dark() ? "Light" : "Dark";
+    theme.setAttribute("aria-label", `${theme.textContent} colours`);
+  };
+  theme.addEventListener("click", () => {
+    root.dataset.theme = dark() ? "light" : "dark";
+    nameTheme();
+    recolour();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { nameTheme(); recolour(); });
+  const dialog = find("dialog");
+  find("#help").addEventListener("click", () => dialog.showModal());
+  const keys = {
+    "/": () => { search.focus(); search.select(); }, "?": () => dialog.showModal(), Escape: clear, 0: zooms.fit, "+": zooms.in,
+    "=": zooms.in, "-": zooms.out, l: () => useMode("lasso"), b: () => useMode("box"), m: () => useMode("move"), n: toggleNames,
+    p: togglePictures,
+  };
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || dialog.open) return;
+    const typing = event.target.closest?.("input, select, textarea");
+    const act = keys[event.key] ?? keys[event.key.toLowerCase()];
+    if (!act || (typing && event.key !== "Escape")) return;
+    event.preventDefault();
+    act();
+    if (typing && event.key === "Escape") box.focus();
+  });
+  box.addEventListener("keydown", (event) => {
+    const row = map.current();
+    if (row < 0 || (event.key !== "Enter" && event.key !== " ")) return;
+    event.preventDefault();
+    if (event.key === "Enter") return pick(row);
+    found = null;
+    select(selection.includes(row) ? selection.filter((other) => other !== row) : [...selection, row]);
+    map.point(row);
+  });
+  box.addEventListener("blur", hideTip);
+
+  // ---- opening
+  for (const [name, number] of [["duplicates", store.duplicates.length], ["outliers", store.isolated.length]]) {
+    find(`#tab-${name}`).hidden = !number;
+    if (!number) tabs.splice(tabs.indexOf(find(`#tab-${name}`)), 1);
+  }
+  nameTheme();
+  map.fit();
+  await recolour();
+  map.fit();
+  open("selection");
+  waiting.hidden = true;
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  window.explorer = {
+    select: (rows) => { found = null; select(rows); },
+    pick, open, exportCsv, isolate, zoom: map.zoom, pan: map.pan, fit: map.fit,
+    hover: (row) => (row < 0 ? hideTip() : tell.walk(row)),
+    colour: (name) => {
+      colourBy.selectedIndex = store.columns.findIndex((other) => other.name === name);
+      colourBy.dispatchEvent(new Event("change"));
+      return map.settled();
+    },
+    theme: (name) => { root.dataset.theme = name; nameTheme(); return recolour(); },
+    place: map.place, settled: map.settled, opened: performance.now(),
+    state: () => ({
+      count: store.count, selection, picked, hovered, tab, colour: column()?.name, mode: map.mode(), view: map.view(),
+      marked: map.marked(), isolated: [...chosen],
+    }),
+  };
+  root.dataset.ready = "true";
+})();
