@@ -14,6 +14,7 @@ _PUBLIC = {
     "Batch": "ssl_transfer.data.batch",
     "BottleneckAutoencoder": "ssl_transfer.downstream",
     "Classifier": "ssl_transfer.downstream",
+    "Clusterer": "ssl_transfer.downstream",
     "Compact": "ssl_transfer.downstream",
     "ConformalCalibration": "ssl_transfer.downstream.conformal",
     "Corruption": "ssl_transfer.data.corruptions",
@@ -23,7 +24,10 @@ _PUBLIC = {
     "Frozen": "ssl_transfer.downstream",
     "Full": "ssl_transfer.downstream",
     "GaussianKDE": "ssl_transfer.downstream",
+    "GaussianMixture": "ssl_transfer.downstream",
+    "HDBSCAN": "ssl_transfer.downstream",
     "ImageDataModule": "ssl_transfer.data.module",
+    "KMeans": "ssl_transfer.downstream",
     "KNNDistance": "ssl_transfer.downstream",
     "Mahalanobis": "ssl_transfer.downstream",
     "OneClassSVM": "ssl_transfer.downstream",
@@ -57,16 +61,20 @@ if TYPE_CHECKING:
     from ssl_transfer.data.module import ImageDataModule as ImageDataModule
     from ssl_transfer.data.stream import StreamDataModule as StreamDataModule
     from ssl_transfer.data.views import Views as Views
+    from ssl_transfer.downstream import HDBSCAN as HDBSCAN
     from ssl_transfer.downstream import PCA as PCA
     from ssl_transfer.downstream import TSNE as TSNE
     from ssl_transfer.downstream import UMAP as UMAP
     from ssl_transfer.downstream import AnomalyDetector as AnomalyDetector
     from ssl_transfer.downstream import BottleneckAutoencoder as BottleneckAutoencoder
     from ssl_transfer.downstream import Classifier as Classifier
+    from ssl_transfer.downstream import Clusterer as Clusterer
     from ssl_transfer.downstream import Compact as Compact
     from ssl_transfer.downstream import Frozen as Frozen
     from ssl_transfer.downstream import Full as Full
     from ssl_transfer.downstream import GaussianKDE as GaussianKDE
+    from ssl_transfer.downstream import GaussianMixture as GaussianMixture
+    from ssl_transfer.downstream import KMeans as KMeans
     from ssl_transfer.downstream import KNNDistance as KNNDistance
     from ssl_transfer.downstream import Mahalanobis as Mahalanobis
     from ssl_transfer.downstream import OneClassSVM as OneClassSVM

@@ -53,6 +53,8 @@ def test_each_fits_the_digits(path: Path, tmp_path: Path, autoencoder: Path) -> 
         assert len(load_model(run.model).calibration.scores) > 10
     elif path.parent.name == "reduce":
         assert load_model(run.model).transform(torch.zeros(3, 1, 8, 8)).shape == (3, shipped_components(shipped))
+    elif path.parent.name == "cluster":
+        assert load_model(run.model).config["n_clusters"] >= 0 and run.clusters.exists()
     else:
         assert len(load_model(run.model).classes) == 10
 

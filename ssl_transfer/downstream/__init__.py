@@ -3,6 +3,8 @@
 from ssl_transfer.downstream.anomaly import AnomalyDetector
 from ssl_transfer.downstream.base import Downstream
 from ssl_transfer.downstream.classifier import Classifier
+from ssl_transfer.downstream.clusterer import Clusterer
+from ssl_transfer.downstream.clusterings import HDBSCAN, GaussianMixture, KMeans
 from ssl_transfer.downstream.compact import Compact
 from ssl_transfer.downstream.detectors import (
     GaussianKDE,
@@ -18,17 +20,21 @@ from ssl_transfer.downstream.reductions import PCA, TSNE, UMAP, BottleneckAutoen
 from ssl_transfer.downstream.tuning import Frozen, Full, Scratch, Tuning
 
 __all__ = [
+    "HDBSCAN",
     "PCA",
     "TSNE",
     "UMAP",
     "AnomalyDetector",
     "BottleneckAutoencoder",
     "Classifier",
+    "Clusterer",
     "Compact",
     "Downstream",
     "Frozen",
     "Full",
     "GaussianKDE",
+    "GaussianMixture",
+    "KMeans",
     "KNNDistance",
     "Mahalanobis",
     "OneClassSVM",

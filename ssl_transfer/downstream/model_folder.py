@@ -19,13 +19,16 @@ from safetensors.torch import load_file, save_file
 from ssl_transfer.downstream.fitted import Fitted
 from ssl_transfer.downstream.fitted_anomaly import FittedAnomalyDetector
 from ssl_transfer.downstream.fitted_classifier import FittedClassifier
+from ssl_transfer.downstream.fitted_clusterer import FittedClusterer
 from ssl_transfer.downstream.fitted_reducer import FittedReducer
 from ssl_transfer.encoders import load_encoder
 from ssl_transfer.encoders.folder import golden_images
 from ssl_transfer.files import whole_folder
 
 FORMAT = "ssl_transfer.model"
-KINDS: dict[str, type[Fitted]] = {kind.kind: kind for kind in (FittedClassifier, FittedAnomalyDetector, FittedReducer)}
+KINDS: dict[str, type[Fitted]] = {
+    kind.kind: kind for kind in (FittedClassifier, FittedAnomalyDetector, FittedReducer, FittedClusterer)
+}
 
 
 def save_model(fitted: Fitted, path: str | Path) -> Path:
@@ -49,7 +52,7 @@ def save_model(fitted: Fitted, path: str | Path) -> Path:
 def load_model(path: str | Path, trust: Sequence[str] = ()) -> Any:
     """Load a model folder, on the CPU and in eval mode, and check it against its golden scores.
 
-    Returns a `FittedClassifier`, a `FittedAnomalyDetector` or a `FittedReducer`.
+    Returns a `FittedClassifier`, `FittedAnomalyDetector`, `FittedReducer` or `FittedClusterer`.
     trust: packages whose classes the encoder may name, as for `load_encoder`.
     Raises ValueError if a file is missing, damaged or altered.
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from ssl_transfer.downstream import AnomalyDetector, Downstream
+from ssl_transfer.downstream import AnomalyDetector, Clusterer, Downstream
 from ssl_transfer.downstream.base import read_checkpoint
 from ssl_transfer.downstream.model_folder import save_model
 from ssl_transfer.encoders import save_encoder
@@ -16,6 +16,7 @@ from ssl_transfer.encoders.reconstruction import savable_decoder
 from ssl_transfer.pretraining import Objective
 from ssl_transfer.pretraining.base import run_seed
 from ssl_transfer.pretraining.monitor import Monitor, Reading
+from ssl_transfer.running.clusters import write_clusters
 from ssl_transfer.running.divergence import diverged, weights_are_finite
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.gallery import found, write_gallery
@@ -79,6 +80,8 @@ def finish(
         save_encoder(module.encoder, run.encoder, objective=name, training=training, decoder=decoder, **told)
     if isinstance(module, Downstream):
         save_model(module.fitted(**told), run.model)
+    if isinstance(module, Clusterer):
+        write_clusters(run, module, data, figures)
     write_run_summary(run, module, data, draw(module, data, reading))
 
 

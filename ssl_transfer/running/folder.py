@@ -21,7 +21,7 @@ class RunFolder:
     """
 
     PRECIOUS = ("checkpoints", "encoder", "model", "metrics.json")
-    OTHERS = ("logs", "config.yaml", "summary.html", "predictions.parquet", "gallery.html", "heat_maps")
+    OTHERS = ("logs", "config.yaml", "summary.html", "predictions.parquet", "gallery.html", "heat_maps", "clusters.html")
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
@@ -35,6 +35,7 @@ class RunFolder:
         self.summary = self.path / "summary.html"
         self.predictions = self.path / "predictions.parquet"
         self.gallery = self.path / "gallery.html"
+        self.clusters = self.path / "clusters.html"
         self.heat_maps = self.path / "heat_maps"
         self.metrics_file = self.path / "metrics.json"
         self.replaced = self.path / ".replaced"

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from scipy.sparse.linalg import svds
 
 from ssl_transfer.data.batch import Batch
+from ssl_transfer.downstream import Reducer
 from ssl_transfer.pretraining import Autoencoder, DenoisingAutoencoder, RotationPrediction, SimCLR
 from ssl_transfer.pretraining.monitor import Reading
 from ssl_transfer.pretraining.rotation import quarter_turns
@@ -78,6 +79,8 @@ def draw(module: Any, data: Any, reading: Reading | None = None, count: int = 10
     rows = _rows(module.eval(), batch)
     module.train(was_training)
     pictures: list[Picture] = [ImageRows(heading, images) for heading, images in rows.items()]
+    if isinstance(module, Reducer) and module.method.n_components == 2:
+        pictures.append(reducer_map(module, data, split))
     return pictures if reading is None else [*pictures, feature_map(reading, data.classes)]
 
 
@@ -96,6 +99,22 @@ def feature_map(reading: Reading, names: list[str] | None) -> FeatureMap:
         list(classes or []),
         reading.thumbnails[::step].numpy(),
         caption="Images by the two main directions of their normalised features; labels only colour.",
+    )
+
+
+def reducer_map(module: Reducer, data: Any, split: str) -> FeatureMap:
+    """At most five hundred images of a split where the reducer places them."""
+    batches = list(data.loader(split, limit=MOST_POINTS, everywhere=True))
+    images, targets = torch.cat([batch.images for batch in batches]), torch.cat([batch.targets for batch in batches])
+    places = torch.cat([module(batch.images.to(module.device)).cpu() for batch in batches]).numpy()
+    classes = data.classes if targets.ndim == 1 and not targets.is_floating_point() else None
+    return FeatureMap(
+        f"The map, of {split} images",
+        Panel(type(module.method).__name__, places),
+        targets.numpy() if classes else np.full(len(places), -1),
+        list(classes or []),
+        images.numpy(),
+        caption="Images where the reducer places them; labels only colour. `ssl-transfer explore` shows all of them.",
     )
 
 

@@ -21,10 +21,12 @@ from ssl_transfer.downstream import (
     Mahalanobis,
     PatchMemoryBank,
     ReconstructionError,
+    detectors,
     load_model,
 )
-from ssl_transfer.downstream.base import check_one_process
 from ssl_transfer.downstream.anomaly_fit import heat_scale
+from ssl_transfer.downstream.base import check_one_process
+from ssl_transfer.downstream.detectors import Detector
 from ssl_transfer.downstream.estimators import known_estimators, make_estimator
 from ssl_transfer.encoders import EncoderSpec
 from ssl_transfer.optimisation import Optimisation
@@ -86,7 +88,9 @@ def test_it_leaves_a_gallery_and_heat_maps(finished: tuple[AnomalyDetector, RunF
     assert len(list(run.heat_maps.glob("*.png"))) > 100
 
 
-@pytest.mark.parametrize("name", [n for n in known_estimators(detectors, Detector) if n not in ("PatchMemoryBank", "ReconstructionError")])
+@pytest.mark.parametrize(
+    "name", sorted({*known_estimators(detectors, Detector)} - {"PatchMemoryBank", "ReconstructionError"})
+)
 def test_every_detector_on_features(name: str, tmp_path: Path) -> None:
     module, run = fitted(tmp_path, detector=make_estimator({"name": name, "parameters": {}}, detectors, Detector))
     figures = running.test(module, ones(), run.path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,9 +24,15 @@ class LandmarkNetwork(Standardised):
     """
 
     def __init__(self, width: int, count: int, n_components: int, unit: bool = False) -> None:
-        landmarks = Landmarks(width, count, n_components)
-        super().__init__(width, landmarks)
-        self.landmarks, self.unit = landmarks, unit
+        super().__init__(width, Landmarks(width, count, n_components))
+        self.unit = unit
+
+    @property
+    def landmarks(self) -> Landmarks:
+        """The last step."""
+        landmarks = self[1]
+        assert isinstance(landmarks, Landmarks)
+        return landmarks
 
     def forward(self, x: Tensor) -> Tensor:  # (B, D) -> (B, n)
         """Coordinates of vectors as they are."""
@@ -33,6 +41,14 @@ class LandmarkNetwork(Standardised):
     def prepare(self, x: Tensor) -> Tensor:
         """Vectors as the landmarks see them: `(B, D)` at unit length where asked for, standardised."""
         return self[0](functional.normalize(x, dim=1) if self.unit else x)
+
+    def placing(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """From rows of vectors `(N, D)` to their coordinates, as the places learn: the nearest are found once."""
+        rows = max(1, BLOCK // len(self.landmarks.vectors))
+        with torch.no_grad():
+            parts = [self.landmarks.near(self.prepare(part)) for part in x.split(rows)]
+        near, weights = (torch.cat(column) for column in zip(*parts, strict=True))
+        return lambda rows: self.landmarks.place(near[rows], weights[rows])
 
     def measure(self, x: Tensor) -> None:
         """Take mean and scale of vectors `(N, D)`."""

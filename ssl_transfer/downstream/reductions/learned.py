@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ssl_transfer.downstream.reductions.base import Coordinates, Reduction, coordinates
-from ssl_transfer.downstream.reductions.networks import StandardisedMLP
+from ssl_transfer.downstream.reductions.networks import Standardised
 
 BLOCK = 2**14  # points placed at once
 
@@ -21,13 +21,13 @@ class LearnedReduction(Reduction):
     A subclass gives `build`, and ends its `fit` with `adopt`.
     """
 
-    network_: StandardisedMLP
+    network_: Standardised
 
-    def build(self, width: int) -> StandardisedMLP:
+    def build(self, width: int) -> Standardised:
         """The network, untrained: vectors `(B, width)` to `(B, n_components)`. Its `measure` gives it its scale."""
         raise NotImplementedError
 
-    def adopt(self, network: StandardisedMLP) -> Self:
+    def adopt(self, network: Standardised) -> Self:
         """Be fitted: take a trained network of `build`."""
         self.network_ = network.eval()
         self.n_features_in_, self._n_features_out = len(network.state_dict()["0.mean"]), self.n_components

@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ssl_transfer.downstream.reductions.base import Coordinates
+from ssl_transfer.downstream.reductions.landmarks import LandmarkNetwork
 from ssl_transfer.downstream.reductions.learned import LearnedReduction
-from ssl_transfer.downstream.reductions.networks import StandardisedMLP, train
+from ssl_transfer.downstream.reductions.networks import Standardised, StandardisedMLP, train
 from ssl_transfer.downstream.reductions.parametric_loss import METRICS, neighbour_graph, neighbour_loss
 from ssl_transfer.optimisation import Optimisation
 
 LEARNT_FROM = 200_000  # points: the exact graph of all neighbours takes time by the square of their number
+STEPS, FEWEST_EPOCHS = 1700, 30  # where epochs are not given
+SPREAD = 0.3  # of the first map, by the square root of the batch
+BLOCK = 2**10  # points placed at once: each has its distances to all landmarks
 
 
 class ParametricMap(LearnedReduction):
-    """A small network from vectors `(N, D)` to `n_components`, trained so that neighbours lie together.
+    """A network from vectors `(N, D)` to `n_components`, trained so that neighbours lie together.
 
     An epoch visits every point once, with a random one of its `n_neighbors` nearest; the loss is InfoNC-t-SNE
     (`neighbour_loss`), with the rest of the batch as what lies apart. Of more than 200,000 points the map is learnt
     from 200,000, drawn by seed, since finding exact neighbours takes time by the square of their number; `transform`
     places any number.
 
+    The network places a vector among landmarks, points whose coordinates are learnt (`LandmarkNetwork`): new points
+    lie far truer than a perceptron of the usual size puts them. `landmarks=0` is the perceptron, a hundredth of
+    the size on disk; it is also the head where the encoder learns with the map.
+
     Args:
         n_components: coordinates.
         n_neighbors: neighbours of a point that it is drawn to.
-        epochs: passes over all points.
-        hidden_dim, layers: width and number of the hidden layers.
-        batch_size: pairs of neighbours a step; each point is told apart from all others of the batch.
-        learning_rate: the peak, after a warm-up; it falls to zero by a cosine.
-        metric: `euclidean` or `cosine`, of the neighbours.
+        epochs: passes over all points; None: as many as make 1,700 steps, and 30 or more.
+        landmarks: how many; all points, where there are fewer. 0: a perceptron.
+        hidden_dim, layers: width and number of the perceptron's hidden layers.
+        batch_size: pairs of neighbours a step, a quarter of the points at most; each point is told apart from all
+            others of the batch.
+        learning_rate: the peak, after a warm-up; it falls to zero by a cosine. None: 0.5 for landmarks, in units of
+            the map, and 0.002 for the perceptron.
+        metric: `euclidean` or `cosine`, of the neighbours and of the landmarks.
         seed: of weights, order and neighbours.
 
     Attributes:
@@ -46,17 +60,19 @@ class ParametricMap(LearnedReduction):
         self,
         n_components: int = 2,
         n_neighbors: int = 15,
-        epochs: int = 40,
+        epochs: int | None = None,
+        landmarks: int = 8192,
         hidden_dim: int = 512,
-        layers: int = 2,
+        layers: int = 3,
         batch_size: int = 1024,
-        learning_rate: float = 2e-3,
+        learning_rate: float | None = None,
         metric: Literal["euclidean", "cosine"] = "euclidean",
         seed: int = 0,
     ) -> None:
         self.n_components = n_components
         self.n_neighbors = n_neighbors
         self.epochs = epochs
+        self.landmarks = landmarks
         self.hidden_dim = hidden_dim
         self.layers = layers
         self.batch_size = batch_size
@@ -65,11 +81,12 @@ class ParametricMap(LearnedReduction):
         self.seed = seed
 
     def check(self, count: int, width: int) -> None:
-        for name, least in (("n_neighbors", 1), ("epochs", 1), ("hidden_dim", 1), ("layers", 0), ("batch_size", 2)):
+        least = {"n_neighbors": 1, "epochs": 1, "landmarks": 0, "hidden_dim": 1, "layers": 0, "batch_size": 2}
+        for name, limit in least.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"ParametricMap: {name} must be {least} or more, not {value!r}")
-        if self.learning_rate <= 0:
+            if not (name == "epochs" and value is None) and (not isinstance(value, int) or value < limit):
+                raise ValueError(f"ParametricMap: {name} must be {limit} or more, not {value!r}")
+        if self.learning_rate is not None and self.learning_rate <= 0:
             raise ValueError(f"ParametricMap: learning_rate must be above 0, not {self.learning_rate}")
         if self.metric not in METRICS:
             raise ValueError(f"ParametricMap: metric must be {' or '.join(METRICS)}, not {self.metric!r}")
@@ -90,20 +107,42 @@ class ParametricMap(LearnedReduction):
             kept = torch.randperm(len(x), generator=order)[:LEARNT_FROM].to(x.device)
             x, compared = x[kept], compared[kept]
         graph = neighbour_graph(compared, self.n_neighbors, self.metric)
+        batch_size = max(2, min(self.batch_size, len(x) // 4))
+        network = self._landmarks_for(x, order, batch_size) if self.landmarks else self._perceptron_for(x)
+        placed = network.placing(x) if isinstance(network, LandmarkNetwork) else lambda rows: network(x[rows])
 
         def loss_of(rows: Tensor) -> Tensor:
             column = torch.randint(self.n_neighbors, (len(rows),), generator=order).to(rows.device)
-            pairs = torch.cat([rows, graph[rows, column]])
-            a, b = network(x[pairs]).chunk(2)
+            a, b = placed(torch.cat([rows, graph[rows, column]])).chunk(2)
             return neighbour_loss(a, b)
 
+        optimisation = self._optimisation()
+        epochs = self.epochs or max(FEWEST_EPOCHS, STEPS * batch_size // len(x))
+        train([network], loss_of, len(x), optimisation, epochs, batch_size, self.seed, "drawing the map")
+        return self.adopt(network)
+
+    def _optimisation(self) -> Optimisation:
+        if self.landmarks:  # the rate is in units of the map, and coordinates need no decay
+            return Optimisation(lr=self.learning_rate or 0.5, weight_decay=0.0)
+        return Optimisation(lr=self.learning_rate or 2e-3)
+
+    def _perceptron_for(self, x: Tensor) -> Standardised:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             network = self.build(x.shape[1]).to(x.device)
         network.measure(x)
-        optimisation = Optimisation(lr=self.learning_rate)
-        train([network], loss_of, len(x), optimisation, self.epochs, self.batch_size, self.seed, "drawing the map")
-        return self.adopt(network)
+        return network
+
+    def _landmarks_for(self, x: Tensor, generator: torch.Generator, batch_size: int) -> LandmarkNetwork:
+        network = self._landmark_network(x.shape[1], min(self.landmarks, len(x))).to(x.device)
+        network.measure(x)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            network.landmarks.choose(network.prepare(x), spread=SPREAD * batch_size**0.5, generator=generator)
+        return network
+
+    def _landmark_network(self, width: int, count: int) -> LandmarkNetwork:
+        return LandmarkNetwork(width, count, self.n_components, unit=self.metric == "cosine")
 
     def _compared(self, graph_of: ArrayLike | Tensor, x: Tensor) -> Tensor:
         compared = torch.as_tensor(graph_of).detach().float().to(x.device)
@@ -117,4 +156,16 @@ class ParametricMap(LearnedReduction):
         return compared
 
     def build(self, width: int) -> StandardisedMLP:
+        """The perceptron, untrained: the head of an encoder that learns with it, and of `landmarks=0`."""
         return StandardisedMLP(width, self.hidden_dim, self.layers, self.n_components)
+
+    def load_state(self, state: Mapping[str, Tensor]) -> Self:
+        if (vectors := state.get("1.vectors")) is None:
+            return super().load_state(state)
+        network = self._landmark_network(len(state["0.mean"]), len(vectors))
+        network.load_state_dict(dict(state))
+        return self.adopt(network)
+
+    def transform(self, X: ArrayLike | Tensor) -> Coordinates:
+        x = self.read(X)
+        return np.concatenate([super(ParametricMap, self).transform(part) for part in x.split(BLOCK)])
