@@ -1,7 +1,6 @@
 "use strict";
 // The page: colours and legend, lists of images, search, keys. `window.explorer` lets a script do what a hand can.
 (async () => {
-  const find = (name) => document.querySelector(name);
   const root = document.documentElement;
   const box = find(".plot");
   const tip = find(".tip");
@@ -18,9 +17,6 @@
     waiting.textContent = problem.message;
     return;
   }
-  const { whole } = store;
-  const plural = (number, one, many) => `${whole(number)} ${number === 1 ? one : many}`;
-  const images = (number) => plural(number, "image", "images");
   let selection = [];
   let found = null; // what the selection was searched by
   let picked = -1;
@@ -40,10 +36,11 @@
     walk: (row) => { map.point(row); showTip(row); say(`${store.paths[row]}, ${described(row)}`); },
     pick: (row) => pick(row),
     select: (rows) => { found = null; select(rows); },
-    moved: () => { placeNames(); pictures?.later(); if (!tip.hidden) placeTip(Number(tip.dataset.row)); },
+    moved: () => { legend?.placeNames(); pictures?.later(); if (!tip.hidden) placeTip(Number(tip.dataset.row)); },
   };
   let map = noMap();
   let pictures = null;
+  let legend = null;
   try {
     map = await openMap(box, store, tell);
     pictures = openPictures(find(".pictures"), box, store, map);
@@ -77,187 +74,9 @@
     tip.style.transform = `translate(${x}px, ${y}px)`;
   }
 
-  // ---- colours and legend
-  const colourBy = find("#colour");
-  const categories = find(".categories");
-  const legendSearch = find("#legend-search");
-  const showAll = find("#show-all");
-  const scale = find(".scale");
-  const COLOURS = 12; // --c0 … --c11
-  const BINS = 48;
-  const LISTED = 200; // categories listed at a time
-  const VIRIDIS = ["#440154", "#482878", "#3e4a89", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
-  const column = () => store.columns[colourBy.selectedIndex];
-  const css = (name) => getComputedStyle(root).getPropertyValue(name).trim();
-  const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
-  const chosen = new Set(); // categories shown alone
-  let counts = [];
-
-  function viridis(share) {
-    const at = share * (VIRIDIS.length - 1);
-    const [low, high] = [VIRIDIS[Math.floor(at)], VIRIDIS[Math.min(VIRIDIS.length - 1, Math.floor(at) + 1)]];
-    const mixed = [1, 3, 5].map((start) => {
-      const [a, b] = [low, high].map((colour) => parseInt(colour.slice(start, start + 2), 16));
-      return Math.round(a + (b - a) * (at % 1)).toString(16).padStart(2, "0");
-    });
-    return `#${mixed.join("")}`;
-  }
-  const ramp = () => { // from faint to strong on the page's ground
-    const [low, high] = dark() ? [0.16, 1] : [0, 0.9];
-    return Array.from({ length: BINS }, (_, bin) => viridis(low + ((high - low) * bin) / (BINS - 1)));
-  };
-  function limits(values) { // without the outermost hundredth where that stretches the scale much
-    const sorted = Float64Array.from(values.filter((value) => !Number.isNaN(value))).sort();
-    if (!sorted.length) return [0, 1, "none", "none"];
-    const [least, most] = [sorted[0], sorted.at(-1)];
-    const [low, high] = [sorted[Math.floor(0.01 * (sorted.length - 1))], sorted[Math.ceil(0.99 * (sorted.length - 1))]];
-    const long = most - least > 1.5 * (high - low) && high > low;
-    const [from, to] = long ? [low, high] : [least, most];
-    return [from, to, (long ? "≤ " : "") + store.said(from), (long ? "≥ " : "") + store.said(to)];
-  }
-  const many = () => column().names.length > COLOURS; // they share colours, until some are shown alone
-  const shade = (code) => {
-    if (code === column().names.length) return COLOURS;
-    return (many() && chosen.has(code) ? [...chosen].indexOf(code) : code) % COLOURS;
-  };
-  const colourOf = (code) => css(shade(code) === COLOURS ? "--floor" : `--c${shade(code)}`);
-
-  async function recolour() {
-    const shown = column();
-    const drawn = shown ? shown.kind : "none";
-    scale.hidden = drawn !== "number";
-    categories.hidden = drawn !== "text";
-    legendSearch.hidden = drawn !== "text" || shown.names.length <= COLOURS;
-    if (drawn === "none") return map.colour(new Uint8Array(store.count), [css("--c0")]);
-    if (drawn === "number") {
-      const [low, high, lowText, highText] = limits(shown.values);
-      const colours = ramp();
-      const bin = (value) => Math.min(BINS - 1, Math.max(0, Math.floor(((value - low) / (high - low || 1)) * BINS)));
-      const codes = Uint8Array.from(shown.values, (value) => (Number.isNaN(value) ? BINS : bin(value)));
-      scale.querySelector("i").style.background = `linear-gradient(to right, ${colours.join(",")})`;
-      scale.querySelector(".low").textContent = lowText;
-      scale.querySelector(".high").textContent = highText;
-      const none = codes.filter((code) => code === BINS).length;
-      scale.querySelector(".none").textContent = none ? `grey: ${images(none)} without a value` : "";
-      return map.colour(codes, [...colours, css("--floor")]);
-    }
-    counts = new Array(shown.names.length + 1).fill(0);
-    shown.values.forEach((code) => { counts[code] += 1; });
-    listCategories();
-    const cycle = Array.from({ length: COLOURS }, (_, place) => css(`--c${place}`));
-    const shades = counts.map((_, code) => shade(code));
-    return map.colour(Uint8Array.from(shown.values, (code) => shades[code]), [...cycle, css("--floor")]);
-  }
-  function listCategories() {
-    const { names } = column();
-    const part = legendSearch.hidden ? "" : legendSearch.value.toLowerCase();
-    const all = [...names, "none"].map((name, code) => ({ name, code }));
-    const fitting = all.filter(({ name, code }) => counts[code] && (chosen.has(code) || name.toLowerCase().includes(part)));
-    const items = fitting.slice(0, LISTED).map(({ name, code }) => {
-      const item = make("li");
-      const button = make("button");
-      const dot = make("i");
-      dot.style.background = colourOf(code);
-      button.setAttribute("aria-pressed", String(chosen.has(code)));
-      button.dataset.code = code;
-      button.title = name;
-      button.append(dot, make("span", "label", name), make("span", "count", whole(counts[code])));
-      item.append(button);
-      return item;
-    });
-    if (fitting.length > LISTED) items.push(make("li", "quiet", `${whole(fitting.length - LISTED)} more: search for them`));
-    if (!fitting.length) items.push(make("li", "quiet", "No such category"));
-    const focused = document.activeElement?.dataset?.code;
-    categories.replaceChildren(...items);
-    categories.classList.toggle("isolated", chosen.size > 0);
-    if (focused !== undefined) categories.querySelector(`[data-code="${focused}"]`)?.focus();
-    showAll.hidden = !chosen.size;
-    nameCategories();
-  }
-  function isolate(code) {
-    if (!chosen.delete(code)) chosen.add(code);
-    isolated();
-  }
-  function isolated() {
-    const shown = column();
-    const mask = chosen.size ? Uint8Array.from(shown.values, (code) => Number(chosen.has(code))) : null;
-    if (shown?.kind === "text") listCategories();
-    else showAll.hidden = true;
-    say(chosen.size ? `${images(mask.reduce((sum, one) => sum + one, 0))} shown` : "All images shown");
-    map.show(mask);
-    return shown?.kind === "text" && many() ? recolour() : map.settled();
-  }
-  categories.addEventListener("click", (event) => {
-    const button = event.target.closest("button");
-    if (button) isolate(Number(button.dataset.code));
-  });
-  showAll.addEventListener("click", () => { chosen.clear(); isolated(); colourBy.focus(); });
-  legendSearch.addEventListener("input", listCategories);
-  colourBy.append(...store.columns.map(({ name }) => new Option(name)));
-  find(".by").hidden = !store.columns.length;
-  colourBy.addEventListener("change", () => {
-    chosen.clear();
-    legendSearch.value = "";
-    nameBox.replaceChildren();
-    names = [];
-    isolated();
-    recolour().then(() => list());
-  });
-
-  // ---- names of categories on the map
-  const nameBox = find(".category-names");
-  const nameButton = find("#names");
-  const NAMED = 24; // more would cover the map
-  let names = [];
-  function nameCategories() {
-    const shown = column();
-    const listed = shown.names.map((_, code) => code).filter((code) => counts[code] && (!chosen.size || chosen.has(code)));
-    names = [];
-    if (listed.length <= NAMED && nameButton.getAttribute("aria-pressed") === "true") {
-      const rows = new Map(listed.map((code) => [code, []]));
-      shown.values.forEach((code, row) => rows.get(code)?.push(row));
-      const middle = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
-      names = listed.map((code) => {
-        const label = make("span", "", shown.names[code]);
-        label.style.color = colourOf(code);
-        const at = [0, 1].map((axis) => middle(rows.get(code).map((row) => store.points[2 * row + axis])));
-        return { label, at };
-      });
-    }
-    nameBox.replaceChildren(...names.map(({ label }) => label));
-    names.forEach((name) => { name.width = name.label.offsetWidth; name.height = name.label.offsetHeight; });
-    placeNames();
-  }
-  function placeNames() { // at the median of each, pushed apart where two would overlap
-    const spots = names.map(({ at }) => map.toScreen(...at));
-    for (let turn = 0; turn < 12; turn += 1) {
-      for (let i = 0; i < spots.length; i += 1) {
-        for (let j = 0; j < i; j += 1) {
-          const [across, apart] = [Math.abs(spots[i][0] - spots[j][0]), spots[i][1] - spots[j][1]];
-          const need = (names[i].height + names[j].height) / 2;
-          if (across > (names[i].width + names[j].width) / 2 || Math.abs(apart) >= need) continue;
-          const push = ((need - Math.abs(apart)) / 2) * (apart >= 0 ? 1 : -1);
-          spots[i][1] += push;
-          spots[j][1] -= push;
-        }
-      }
-    }
-    names.forEach(({ label }, i) => {
-      label.style.transform = `translate(${spots[i][0]}px, ${spots[i][1]}px) translate(-50%, -50%)`;
-    });
-  }
-  function toggleNames() {
-    nameButton.setAttribute("aria-pressed", String(nameButton.getAttribute("aria-pressed") !== "true"));
-    if (column()?.kind === "text") nameCategories();
-  }
-  nameButton.addEventListener("click", toggleNames);
-  const pictureButton = find("#pictures");
-  function togglePictures() {
-    const on = pictureButton.getAttribute("aria-pressed") !== "true";
-    pictureButton.setAttribute("aria-pressed", String(on));
-    pictures?.toggle(on);
-  }
-  pictureButton.addEventListener("click", togglePictures);
+  // ---- colours
+  legend = openLegend(store, map, say, () => list());
+  const column = legend.column;
 
   // ---- lists
   const point = (row) => { map.point(row >= 0 ? row : tab === "near" ? picked : -1); };
@@ -374,7 +193,7 @@
     const value = new Map(rows.map((row, place) => [row, store.isolation[place]]));
     return title(
       panels.outliers, "Most isolated images",
-      make("p", "quiet", "Farthest from all others in feature space, the farthest first; the number is that distance."),
+      make("p", "quiet", "Farthest from all others in feature space, the farthest first; the number says how far."),
       actions([`Select these ${whole(rows.length)}`, () => { found = null; select(rows); }]),
       grid(rows, (row) => value.get(row).toLocaleString("en", { minimumSignificantDigits: 3, maximumSignificantDigits: 3 })),
     );
@@ -470,22 +289,29 @@
   modes.forEach((button) => button.addEventListener("click", () => useMode(button.dataset.mode)));
   const zooms = { in: () => map.zoom(1.5), out: () => map.zoom(1 / 1.5), fit: () => map.everything() };
   document.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", zooms[button.dataset.zoom]));
+  const pictureButton = find("#pictures");
+  function togglePictures() {
+    const on = pictureButton.getAttribute("aria-pressed") !== "true";
+    pictureButton.setAttribute("aria-pressed", String(on));
+    pictures?.toggle(on);
+  }
+  pictureButton.addEventListener("click", togglePictures);
   const theme = find("#theme");
   const nameTheme = () => {
-    theme.textContent = dark() ? "Light" : "Dark";
+    theme.textContent = isDark() ? "Light" : "Dark";
     theme.setAttribute("aria-label", `${theme.textContent} colours`);
   };
   theme.addEventListener("click", () => {
-    root.dataset.theme = dark() ? "light" : "dark";
+    root.dataset.theme = isDark() ? "light" : "dark";
     nameTheme();
-    recolour();
+    legend.recolour();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { nameTheme(); recolour(); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { nameTheme(); legend.recolour(); });
   const dialog = find("dialog");
   find("#help").addEventListener("click", () => dialog.showModal());
   const keys = {
     "/": () => { search.focus(); search.select(); }, "?": () => dialog.showModal(), Escape: clear, 0: zooms.fit, "+": zooms.in,
-    "=": zooms.in, "-": zooms.out, l: () => useMode("lasso"), b: () => useMode("box"), m: () => useMode("move"), n: toggleNames,
+    "=": zooms.in, "-": zooms.out, l: () => useMode("lasso"), b: () => useMode("box"), m: () => useMode("move"), n: legend.toggleNames,
     p: togglePictures,
   };
   addEventListener("keydown", (event) => {
@@ -515,25 +341,21 @@
   }
   nameTheme();
   map.fit();
-  await recolour();
+  await legend.recolour();
   map.fit();
   open("selection");
   waiting.hidden = true;
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
   window.explorer = {
     select: (rows) => { found = null; select(rows); },
-    pick, open, exportCsv, isolate, zoom: map.zoom, pan: map.pan, fit: map.fit,
+    pick, open, exportCsv, isolate: legend.isolate, zoom: map.zoom, pan: map.pan, fit: map.fit,
     hover: (row) => (row < 0 ? hideTip() : tell.walk(row)),
-    colour: (name) => {
-      colourBy.selectedIndex = store.columns.findIndex((other) => other.name === name);
-      colourBy.dispatchEvent(new Event("change"));
-      return map.settled();
-    },
-    theme: (name) => { root.dataset.theme = name; nameTheme(); return recolour(); },
+    colour: legend.colour,
+    theme: (name) => { root.dataset.theme = name; nameTheme(); return legend.recolour(); },
     place: map.place, settled: map.settled, opened: performance.now(),
     state: () => ({
-      count: store.count, selection, picked, hovered, tab, colour: column()?.name, mode: map.mode(), view: map.view(),
-      marked: map.marked(), isolated: [...chosen],
+      count: store.count, selection, picked, hovered, tab, colour: column()?.name, mode: map.mode(), view: map.view(), draws: map.draws(),
+      marked: map.marked(), isolated: legend.chosen(),
     }),
   };
   root.dataset.ready = "true";

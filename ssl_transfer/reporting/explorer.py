@@ -30,12 +30,12 @@ from ssl_transfer.reporting.page import asset
 _MOST_ISOLATED = 500  # images listed as outliers, and at most a fiftieth of all
 _LIBRARIES = {"regl-scatterplot": "1.16.0", "regl": "2.1.1", "pub-sub-es": "3.0.0"}
 _MEANINGS = {  # by a part of the measure's name
-    "trustworthi": "are images that lie close together on the map close in feature space too? 1 is best",
-    "continuity": "do images that are close in feature space stay together on the map? 1 is best",
-    "recall": "share of an image's nearest neighbours in feature space that are its nearest on the map",
-    "spearman": "do distances on the map rank like distances in feature space? 1 is best",
-    "triplet": "of two random images, is the one nearer in feature space nearer on the map too? .5 is chance",
-    "accuracy": "share of images whose label agrees with the label of their nearest on the map",
+    "trustworthi": "are images that lie close together on the map close in {space} too? 1 is best",
+    "continuity": "do images that are close in {space} stay together on the map? 1 is best",
+    "recall": "share of an image's nearest in {space} that are its nearest on the map; 1 is best",
+    "spearman": "do distances on the map rank like distances in {space}? 1 is best",
+    "triplet": "of two random images, is the one nearer in {space} nearer on the map too? .5 is chance",
+    "accuracy": "share of images whose label is that of most of their nearest on the map",
     "silhouette": "how much closer images are to their own cluster than to the next; 1 is best, 0 is none",
     "nmi": "how much clusters tell of labels; 1 is all, 0 is nothing",
     "ari": "pairs of images on which clusters and labels agree, above chance; 1 is best",
@@ -105,8 +105,8 @@ def _html(explorer: Explorer) -> Iterator[str]:
     yield Template(asset("explorer.html")).substitute(title=title, count=count, about=_about(explorer))
     yield from _payload(explorer)
     yield f"<script>{_libraries()}</script>\n"
-    for script in ("explorer_store.js", "explorer_map.js", "explorer_pictures.js", "explorer_lists.js", "explorer.js"):
-        yield f"<script>{asset(script)}</script>\n"
+    for part in ("_store", "_map", "_pictures", "_legend", "_lists", ""):
+        yield f"<script>{asset(f'explorer{part}.js')}</script>\n"
     yield "</body></html>\n"
 
 
@@ -133,7 +133,8 @@ def _libraries() -> str:
 
 def _about(explorer: Explorer) -> str:
     rows = "".join(
-        f'<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd><dd class="quiet">{escape(_meaning(name))}</dd></div>'
+        f"<div><dt>{escape(_measure(name))}</dt><dd>{escape(value)}</dd>"
+        f'<dd class="quiet">{escape(_meaning(name))}</dd></div>'
         for name, value in explorer.figures.items()
     )
     quality = f'<h3>How far to trust the map</h3><dl class="figures">{rows}</dl>' if rows else ""
@@ -151,8 +152,18 @@ _HOW = (
 )
 
 
+def _measure(name: str) -> str:
+    """A measure's name for a reader: "pixels_trustworthiness_10" is "trustworthiness, k = 10, against pixels"."""
+    parts = re.fullmatch(r"(pixels_)?([a-z][a-z_]*?)(?:_(\d+))?", name)
+    if parts is None:
+        return name
+    against, words, k = parts.groups()
+    return words.replace("_", " ") + (f", k = {k}" if k else "") + (", against pixels" if against else "")
+
+
 def _meaning(name: str) -> str:
-    return next((meaning for part, meaning in _MEANINGS.items() if part in name.lower()), "")
+    space = "pixels" if "pixels" in name.lower() else "feature space"
+    return next((meaning.format(space=space) for part, meaning in _MEANINGS.items() if part in name.lower()), "")
 
 
 # ---- data

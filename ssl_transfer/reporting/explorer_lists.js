@@ -28,7 +28,7 @@ function thumbnailGrid(rows, store, tell, caption = () => "") {
     }
     const left = rows.length - drawn;
     more.hidden = left <= 0;
-    more.textContent = `${store.whole(Math.min(left, CHUNK))} more of ${store.whole(left)}`;
+    more.textContent = `${whole(Math.min(left, CHUNK))} more of ${whole(left)}`;
   }
   const at = (event) => event.target.closest?.(".thumb");
   const pointed = (event) => { const button = at(event); if (button) tell.point(Number(button.dataset.row)); };

@@ -3,7 +3,8 @@
 // `tell` holds what the page does: hover(row | -1), pick(row), select(rows), moved().
 async function openMap(box, store, tell) {
   const { count, points } = store;
-  const canvas = box.querySelector("canvas");
+  const canvas = box.querySelector(".points"); // of the plot, for its events
+  const drawn = box.querySelector(".drawn"); // what it draws
   const ring = box.querySelector(".ring");
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const x = (row) => points[2 * row];
@@ -33,10 +34,43 @@ async function openMap(box, store, tell) {
   const camera = plot.get("camera");
   camera.setScaleBounds([0.2, 20000]);
   let [width, height] = [box.clientWidth, box.clientHeight];
-  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  // Where drawing takes long (no graphics card), the last picture is moved along with the view in between.
+  const SLOW = 45; // ms
+  const render = renderer.render;
+  const last = { view: null, at: 0, cost: 0, count: 0 };
+  let due = 0;
+  renderer.render = (paint, target) => {
+    const now = performance.now();
+    const wait = Math.min(300, 2 * last.cost) - (now - last.at);
+    const view = Array.from(camera.view);
+    const moved = last.view && last.view.some((value, place) => value !== view[place]);
+    if (moved && last.cost > SLOW && wait > 0) {
+      shift(view);
+      if (!due) due = setTimeout(() => { due = 0; plot.redraw(); }, wait);
+      return;
+    }
+    if (drawn.width !== target.width || drawn.height !== target.height) {
+      [drawn.width, drawn.height] = [target.width, target.height];
+      [drawn.style.width, drawn.style.height] = [`${width}px`, `${height}px`];
+    }
+    render(paint, drawn);
+    drawn.style.transform = "";
+    Object.assign(last, { view, at: now, count: last.count + 1 });
+    requestAnimationFrame(() => requestAnimationFrame((then) => {
+      last.cost = 0.6 * last.cost + 0.4 * (then - now); // two frames of 17 ms at least
+    }));
+  };
+  function shift(view) { // from the view that was drawn to another one
+    const scale = view[0] / last.view[0];
+    const left = (width * (1 - scale) + height * (view[12] - scale * last.view[12])) / 2;
+    const top = (height * (1 - scale) - height * (view[13] - scale * last.view[13])) / 2;
+    drawn.style.transform = `matrix(${scale}, 0, 0, ${scale}, ${left}, ${top})`;
+  }
   let queue = Promise.resolve(); // one drawing after the other
   let codes = new Uint8Array(count);
   let palette = ["#888888"];
+  let ordered; // the mask that the order of drawing was made for
 
   function draw() { // the points that are not shown stay as faint context below the others
     queue = queue.then(async () => {
@@ -49,7 +83,10 @@ async function openMap(box, store, tell) {
       const quads = Array.from({ length: count }, (_, row) => [x(row), y(row), isShown(row) ? codes[row] : faint, 0]);
       const spatialIndex = plot.get("isPointsDrawn") ? plot.get("spatialIndex") : undefined;
       await plot.draw(quads, { zDataType: "categorical", spatialIndex });
-      plot.set({ pointOrder: visible ? [...order.filter((row) => !isShown(row)), ...order.filter(isShown)] : order });
+      if (ordered !== visible) {
+        plot.set({ pointOrder: visible ? [...order.filter((row) => !isShown(row)), ...order.filter(isShown)] : order });
+        ordered = visible;
+      }
       mark(marked);
     });
     return queue;
@@ -250,7 +287,7 @@ async function openMap(box, store, tell) {
     colour, show, mark, point, zoomTo, everything, zoom, pan, reveal, use, place, toScreen, inView, isShown, nearest,
     colourOf: (row) => palette[codes[row]],
     mode: () => mode, current: () => current, marked: () => marked, settled: () => queue,
-    view: () => Array.from(camera.view), redraw: () => plot.redraw(),
+    view: () => Array.from(camera.view), draws: () => last.count,
     fit: () => zoomTo(order, 0.02, false),
   };
 }
@@ -262,6 +299,6 @@ function noMap() {
     colour: async () => {}, show: async () => {}, mark: nothing, point: nothing, zoomTo: nothing, everything: nothing,
     zoom: nothing, pan: nothing, reveal: nothing, use: nothing, place: () => [0, 0], toScreen: () => [0, 0], fit: nothing,
     inView: () => false, colourOf: () => "", isShown: () => true, nearest: () => -1, mode: () => "move", current: () => -1, marked: () => [],
-    settled: async () => {}, view: () => [], redraw: nothing,
+    settled: async () => {}, view: () => [], draws: () => 0,
   };
 }

@@ -1,7 +1,7 @@
 "use strict";
 // Thumbnails on the map in place of points, once so few are in view that there is room for them.
 function openPictures(canvas, box, store, map) {
-  const FEW = 240; // points in view up to which they become pictures
+  const ROOM = 2000; // px² that a point must have on average
   const SIDES = [26, 72]; // px, at least and at most
   const pen = canvas.getContext("2d");
   let on = true;
@@ -14,7 +14,7 @@ function openPictures(canvas, box, store, map) {
     for (let row = 0; row < store.count; row += 1) {
       const [x, y] = [left + store.points[2 * row] * stepX, top + store.points[2 * row + 1] * stepY];
       if (x < -20 || y < -20 || x > width + 20 || y > height + 20 || !map.isShown(row)) continue;
-      if (found.length === FEW) return [];
+      if (found.length * ROOM > width * height) return [];
       found.push([row, x, y]);
     }
     return found;

@@ -72,9 +72,9 @@ async function openStore() {
     canvas.height = height;
     canvas.classList.toggle("pixelated", Math.max(width, height) <= 48);
     canvas.getContext("2d").drawImage(bitmap, x, y, width, height, 0, 0, width, height);
+    canvas.dataset.painted = row;
   }
 
-  const whole = (value) => value.toLocaleString("en");
   const said = (value) => {
     if (Number.isNaN(value)) return "none";
     if (Number.isInteger(value) && Math.abs(value) < 1e15) return whole(value);
@@ -82,7 +82,7 @@ async function openStore() {
     return small ? value.toExponential(3) : value.toLocaleString("en", { maximumSignificantDigits: 4 });
   };
   return {
-    count: meta.count, paths, points, columns, duplicates: meta.duplicates, isolated: meta.isolated, paint, piece, whole, said,
+    count: meta.count, paths, points, columns, duplicates: meta.duplicates, isolated: meta.isolated, paint, piece, said,
     isolation: meta.isolation,
     together: (rows) => [...rows].sort((a, b) => places[a] - places[b]), // what lies together on the map shares sheets
     near: (row) => Array.from(neighbours.subarray(row * meta.k, (row + 1) * meta.k)),
@@ -99,4 +99,13 @@ const make = (tag, name, text) => {
   if (text !== undefined) element.textContent = text;
   if (tag === "button") element.type = "button";
   return element;
+};
+const find = (name) => document.querySelector(name);
+const whole = (value) => value.toLocaleString("en");
+const plural = (number, one, many) => `${whole(number)} ${number === 1 ? one : many}`;
+const images = (number) => plural(number, "image", "images");
+const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim(); // of a variable
+const isDark = () => {
+  const { theme } = document.documentElement.dataset;
+  return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 };

@@ -22,7 +22,9 @@ _COSTS = {"wall_seconds": "time", "images_seen": "images seen", "peak_memory_byt
 _MOST_TILES = 4
 _FIRST = (
     *("accuracy", "balanced_accuracy", "auroc", "knn_accuracy", "knn_accuracy_raw_pixels", "linear_accuracy"),
-    *("macro_f1", "f1", "loss"),
+    *("macro_f1", "f1", "pixel_auroc", "false_alarm_rate"),
+    *("pixels_trustworthiness_15", "features_trustworthiness_15", "pixels_continuity_15", "knn_accuracy_10"),
+    *("hungarian_accuracy", "nmi", "ari", "silhouette", "loss"),
 )
 
 

@@ -109,12 +109,12 @@ def reducer_map(module: Reducer, data: Any, split: str) -> FeatureMap:
     places = torch.cat([module(batch.images.to(module.device)).cpu() for batch in batches]).numpy()
     classes = data.classes if targets.ndim == 1 and not targets.is_floating_point() else None
     return FeatureMap(
-        f"The map, of {split} images",
+        f"The map, {dict(val='validation', train='training').get(split, split)} images",
         Panel(type(module.method).__name__, places),
         targets.numpy() if classes else np.full(len(places), -1),
         list(classes or []),
         images.numpy(),
-        caption="Images where the reducer places them; labels only colour. `ssl-transfer explore` shows all of them.",
+        caption="Images where the reducer places them; labels only colour. The verb ssl-transfer explore shows all images.",
     )
 
 

@@ -82,8 +82,11 @@ class Chromium:
     def __exit__(self, *_: object) -> None:
         self._run(self._close())
         self._loop.close()
-        self._process.terminate()
-        self._process.wait(20)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     # ---- the protocol
 
@@ -113,6 +116,7 @@ class Chromium:
                 self.requests.append(told["params"]["request"]["url"][:200])
 
     async def _close(self) -> None:
+        await self._ask("Browser.close", {})  # rather than a signal, so that it clears up what it made
         await self._socket.close()
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)

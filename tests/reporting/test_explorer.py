@@ -118,6 +118,14 @@ def test_nothing_is_loaded_from_elsewhere(digits: Explorer, tmp_path: Path) -> N
     assert "Permission is hereby granted" in html  # the licences of what it carries
 
 
+def test_the_quality_of_the_map_is_explained(digits: Explorer, tmp_path: Path) -> None:
+    figures = {"trustworthiness_10": "0.983", "pixels_continuity_15": "0.9", "distance_spearman": "0.5", "my own": "7"}
+    html = _written(dataclasses.replace(digits, figures=figures), tmp_path)
+    assert "<dt>trustworthiness, k = 10</dt><dd>0.983</dd>" in html and "close in feature space too? 1 is best" in html
+    assert "<dt>continuity, k = 15, against pixels</dt>" in html and "images that are close in pixels stay" in html
+    assert "<dt>distance spearman</dt>" in html and '<dt>my own</dt><dd>7</dd><dd class="quiet"></dd>' in html
+
+
 def test_what_a_user_writes_stays_text(digits: Explorer, tmp_path: Path) -> None:
     nasty = dataclasses.replace(
         digits,
