@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ssl_transfer.downstream.reductions.base import coordinates
 from ssl_transfer.downstream.reductions.learned import BLOCK, LearnedReduction
 from ssl_transfer.downstream.reductions.networks import Standardise, StandardisedMLP, train
+from ssl_transfer.downstream.reductions.whiten import DIRECTIONS, Restore, Whitened
 from ssl_transfer.optimisation import Optimisation
 
 DECODER = "decoder."  # begins the names of the decoder's tensors
@@ -25,13 +26,16 @@ class BottleneckAutoencoder(LearnedReduction):
     """Autoencoder (Hinton and Salakhutdinov 2006, https://doi.org/10.1126/science.1127647) on vectors `(N, D)`.
 
     An encoder of `layers` hidden layers squeezes a vector into `n_components` numbers, a mirrored decoder restores it,
-    and both learn by the squared error. With `noise` or `masking` the undamaged vector is restored from a damaged one
-    (Vincent et al. 2008, https://doi.org/10.1145/1390156.1390294).
+    and both learn by the squared error along the principal directions of the vectors, each divided by its variance to
+    the power `whitening`: otherwise the few largest say all. The code has mean zero and variance one. With `noise` or
+    `masking` the undamaged vector is restored from a damaged one (Vincent et al. 2008,
+    https://doi.org/10.1145/1390156.1390294).
 
     Args:
         n_components: width of the code.
         hidden_dim, layers: width and number of the hidden layers of the encoder, and of the decoder.
         epochs, batch_size, learning_rate: of the training.
+        whitening: 0 for the features as they are, 0.5 for all directions alike; at most 256 directions are read.
         noise: standard deviation of Gaussian noise, in units of the features' own, 0 for none.
         masking: share of the features that is replaced by their mean, 0 for none.
         seed: of weights, order and damage: the same numbers twice.
@@ -54,12 +58,12 @@ class BottleneckAutoencoder(LearnedReduction):
         n_components: int = 2,
         hidden_dim: int = 512,
         layers: int = 2,
-        epochs: int = 30,
+        epochs: int = 20,
         batch_size: int = 256,
         learning_rate: float = 1e-3,
+        whitening: float = 0.25,
         noise: float = 0.0,
         masking: float = 0.0,
-        code_noise: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.n_components = n_components
@@ -68,9 +72,9 @@ class BottleneckAutoencoder(LearnedReduction):
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.whitening = whitening
         self.noise = noise
         self.masking = masking
-        self.code_noise = code_noise
         self.seed = seed
 
     def check(self, count: int, width: int) -> None:
@@ -81,6 +85,8 @@ class BottleneckAutoencoder(LearnedReduction):
                 raise ValueError(f"{type(self).__name__}: {name} must be {least} or more, not {value!r}")
         if self.learning_rate <= 0:
             raise ValueError(f"{type(self).__name__}: learning_rate must be above 0, not {self.learning_rate!r}")
+        if not 0 <= self.whitening <= 0.5:
+            raise ValueError(f"{type(self).__name__}: whitening is a power, 0 to 0.5, not {self.whitening!r}")
         if self.noise < 0:
             raise ValueError(f"{type(self).__name__}: noise is a standard deviation, 0 or more, not {self.noise!r}")
         if not 0 <= self.masking < 1:
@@ -101,11 +107,10 @@ class BottleneckAutoencoder(LearnedReduction):
         self.decoder_ = decoder
         return self.adopt(network)
 
-    def build(self, width: int) -> StandardisedMLP:
+    def build(self, width: int) -> Whitened:
         """The encoder, untrained: vectors `(B, width)` to codes `(B, n_components)`."""
-        network = StandardisedMLP(width, self.hidden_dim, self.layers, self.n_components)
-        network.append(nn.BatchNorm1d(self.n_components, affine=False))
-        return network
+        layers = StandardisedMLP(min(width, DIRECTIONS), self.hidden_dim, self.layers, self.n_components)
+        return Whitened(width, self.whitening, *list(layers)[1:], nn.BatchNorm1d(self.n_components, affine=False))
 
     def inverse_transform(self, X: ArrayLike | Tensor) -> NDArray[np.float32]:
         """Vectors `(N, D)` restored from codes `(N, n_components)`.
@@ -125,7 +130,7 @@ class BottleneckAutoencoder(LearnedReduction):
                 f"BottleneckAutoencoder restores codes (N, {self.n_components}), not an array of shape "
                 f"{tuple(codes.shape)}"
             )
-        device = self.decoder_[1].mean.device
+        device = next(self.decoder_.parameters()).device
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
             return coordinates(torch.cat([self.decoder_(part.to(device)) for part in codes.split(BLOCK)]))
 
@@ -154,19 +159,19 @@ class BottleneckAutoencoder(LearnedReduction):
         return tags
 
     def _decoder(self, width: int) -> nn.Sequential:
-        return nn.Sequential(StandardisedMLP(self.n_components, self.hidden_dim, self.layers, width), Restore(width))
+        read = min(width, DIRECTIONS)
+        return nn.Sequential(StandardisedMLP(self.n_components, self.hidden_dim, self.layers, read), Restore(width))
 
-    def _train(self, network: StandardisedMLP, decoder: nn.Sequential, x: Tensor) -> None:
+    def _train(self, network: Whitened, decoder: nn.Sequential, x: Tensor) -> None:
         standardise, restore = network[0], decoder[1]
         assert isinstance(standardise, Standardise) and isinstance(restore, Restore)
-        restore.adopt(standardise)
+        restore.adopt(network)
         random = torch.Generator(x.device).manual_seed(self.seed)
 
         def loss_of(rows: Tensor) -> Tensor:
             clean = x[rows]
-            code = network(self._damaged(clean, standardise, random))
-            restored = decoder(code + self.code_noise * torch.empty_like(code).normal_(generator=random))
-            return F.mse_loss(restored / restore.scale, clean / restore.scale)
+            restored = decoder[0](network(self._damaged(clean, standardise, random)))
+            return F.mse_loss(restored, network.reading(clean))
 
         modules, optimisation = [network, decoder], Optimisation(lr=self.learning_rate)
         train(modules, loss_of, len(x), optimisation, self.epochs, self.batch_size, self.seed, "training")
@@ -178,24 +183,3 @@ class BottleneckAutoencoder(LearnedReduction):
             masked = torch.empty_like(x).uniform_(generator=random) < self.masking
             x = torch.where(masked, units.mean, x)
         return x
-
-
-class Restore(nn.Module):
-    """Standardised vectors back in their own units."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("scale", torch.ones(()))
-
-    def adopt(self, standardise: Standardise) -> None:
-        """Undo what `standardise` does."""
-        self.mean.copy_(standardise.mean)
-        self.scale.copy_(standardise.scale)
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, D) -> (B, D)
-        """Vectors in their own units."""
-        return x * self.scale + self.mean
