@@ -77,10 +77,10 @@ def draw(module: Any, data: Any, reading: Reading | None = None, count: int = 10
     batch = Batch(batch.images[:count].to(module.device), batch.targets[:count], batch.index[:count].to(module.device))
     was_training = module.training
     rows = _rows(module.eval(), batch)
-    module.train(was_training)
     pictures: list[Picture] = [ImageRows(heading, images) for heading, images in rows.items()]
     if isinstance(module, Reducer) and module.method.n_components == 2:
         pictures.append(reducer_map(module, data, split))
+    module.train(was_training)
     return pictures if reading is None else [*pictures, feature_map(reading, data.classes)]
 
 

@@ -12,7 +12,7 @@ from ssl_transfer.downstream.reductions.networks import Standardised
 
 WIDTH = 128  # principal components that distances to landmarks are taken in
 NEAREST = 16  # landmarks that a point is placed by
-POWER = 8.0  # a landmark's weight falls with this power of the squared distance
+POWER = 4.0  # a landmark's weight falls with this power of the squared distance
 STEPS = 2  # towards the place of a point
 BLOCK = 2**23  # distances held at once
 

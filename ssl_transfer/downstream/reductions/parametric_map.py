@@ -18,7 +18,7 @@ from ssl_transfer.downstream.reductions.parametric_loss import METRICS, neighbou
 from ssl_transfer.optimisation import Optimisation
 
 LEARNT_FROM = 200_000  # points: the exact graph of all neighbours takes time by the square of their number
-STEPS, FEWEST_EPOCHS = 1700, 30  # where epochs are not given
+STEPS, FEWEST_EPOCHS = 1500, 40  # where epochs are not given
 SPREAD = 0.3  # of the first map, by the square root of the batch
 BLOCK = 2**10  # points placed at once: each has its distances to all landmarks
 
@@ -32,13 +32,13 @@ class ParametricMap(LearnedReduction):
     places any number.
 
     The network places a vector among landmarks, points whose coordinates are learnt (`LandmarkNetwork`): new points
-    lie far truer than a perceptron of the usual size puts them. `landmarks=0` is the perceptron, a hundredth of
-    the size on disk; it is also the head where the encoder learns with the map.
+    lie far truer than where a perceptron puts them. `landmarks=0` is the perceptron, for a small file and for inputs
+    with much that does not matter; it is also the head where the encoder learns with the map.
 
     Args:
         n_components: coordinates.
         n_neighbors: neighbours of a point that it is drawn to.
-        epochs: passes over all points; None: as many as make 1,700 steps, and 30 or more.
+        epochs: passes over all points; None: as many as make 1,500 steps, and 40 or more.
         landmarks: how many; all points, where there are fewer. 0: a perceptron.
         hidden_dim, layers: width and number of the perceptron's hidden layers.
         batch_size: pairs of neighbours a step, a quarter of the points at most; each point is told apart from all
@@ -95,24 +95,30 @@ class ParametricMap(LearnedReduction):
     def fewest_points(self) -> int:
         return self.n_neighbors + 1
 
-    def fit(self, X: ArrayLike | Tensor, y: object = None, graph_of: ArrayLike | Tensor | None = None) -> Self:
+    def fit(
+        self, X: ArrayLike | Tensor, y: object = None, graph_of: ArrayLike | Tensor | tuple[Tensor, ...] | None = None
+    ) -> Self:
         """Learn from vectors `(N, D)`; y is ignored.
 
-        graph_of: other vectors `(N, E)` of the same N images whose neighbours count (raw pixels, say); None: X.
+        graph_of: other vectors `(N, E)` of the same N images whose neighbours count (raw pixels, say); None: X. A tuple
+            of several: the `n_neighbors` nearest by each of them. Landmarks are near by X all the same, so X should
+            hold what the neighbours differ in; only the perceptron can learn to look past the rest of X.
         """
         x = self.read(X, fitting=True)
-        compared = x if graph_of is None else self._compared(graph_of, x)
+        given = graph_of if isinstance(graph_of, tuple) else (x if graph_of is None else graph_of,)
+        compared = [self._compared(vectors, x) for vectors in given]
         order = torch.Generator().manual_seed(self.seed)
         if len(x) > LEARNT_FROM:
             kept = torch.randperm(len(x), generator=order)[:LEARNT_FROM].to(x.device)
-            x, compared = x[kept], compared[kept]
-        graph = neighbour_graph(compared, self.n_neighbors, self.metric)
+            x, compared = x[kept], [vectors[kept] for vectors in compared]
+        graphs = [neighbour_graph(vectors, self.n_neighbors, self.metric) for vectors in compared]
+        graph = torch.cat(graphs, dim=1)  # (N, n_neighbors of each)
         batch_size = max(2, min(self.batch_size, len(x) // 4))
         network = self._landmarks_for(x, order, batch_size) if self.landmarks else self._perceptron_for(x)
         placed = network.placing(x) if isinstance(network, LandmarkNetwork) else lambda rows: network(x[rows])
 
         def loss_of(rows: Tensor) -> Tensor:
-            column = torch.randint(self.n_neighbors, (len(rows),), generator=order).to(rows.device)
+            column = torch.randint(graph.shape[1], (len(rows),), generator=order).to(rows.device)
             a, b = placed(torch.cat([rows, graph[rows, column]])).chunk(2)
             return neighbour_loss(a, b)
 
