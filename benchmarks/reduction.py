@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from common import CONFIGS, RUNS, Row, parser, ratio_row, row, show, write
 from torch import Tensor
 
@@ -36,7 +37,7 @@ from ssl_transfer import (
     ParametricMap,
     load_encoder,
 )
-from ssl_transfer.encoders import EncoderSpec
+from ssl_transfer.encoders import EncoderSpec, build_encoder
 from ssl_transfer.evaluation.features import encode
 from ssl_transfer.evaluation.floors import RawPixels, random_encoder
 from ssl_transfer.evaluation.map_quality import map_quality
@@ -44,6 +45,7 @@ from ssl_transfer.evaluation.neighbours import nearest
 
 SETS = {"FashionMNIST": "fashion_mnist", "MNIST": "mnist"}
 EPOCHS = {"FashionMNIST": 15, "MNIST": 6}  # of SimCLR, whose features are read
+DIGITS = ["--model.views", '{"horizontal_flip": 0, "crop_scale": [0.5, 1.0], "rotate": 15, "translate": 0.1}']
 ROUNDS = 3  # of the comparison with umap-learn's transform
 NARROW = 64  # principal components of the features that UMAP, t-SNE and PaCMAP are given, as is usual
 Vectors = tuple[Tensor, Tensor]  # of the training images, of the test images
@@ -64,13 +66,21 @@ class Library:
         return np.asarray(self.found.transform(x.numpy()))
 
 
+class Mixed(ParametricMap):
+    """A parametric map that keeps together neighbours by the pixels, and neighbours by the features."""
+
+
 METHODS: dict[str, tuple[str, Callable[[], Any]]] = {  # by dimensions/name: what it reads, and the method
-    "2/parametric": ("features", lambda: ParametricMap()),
+    "2/parametric": ("pixels", lambda: ParametricMap()),
+    "2/parametric_features": ("features", lambda: ParametricMap()),
+    "2/parametric_pixels_and_features": ("both", lambda: Mixed()),
+    "2/parametric_layers_pixels": ("pixels", lambda: ParametricMap(landmarks=0)),
+    "2/parametric_layers_features": ("features", lambda: ParametricMap(landmarks=0)),
     "2/pca_pixels": ("pixels", lambda: PCA(2)),
     "2/pca_features": ("features", lambda: PCA(2)),
     "2/pca_random_encoder": ("random", lambda: PCA(2)),
-    "2/autoencoder_pixels": ("pixels", lambda: BottleneckAutoencoder(2)),
-    "2/autoencoder_features": ("features", lambda: BottleneckAutoencoder(2)),
+    "2/autoencoder_pixels": ("pixels", lambda: BottleneckAutoencoder(2, epochs=12)),
+    "2/autoencoder_features": ("features", lambda: BottleneckAutoencoder(2, epochs=12)),
     "2/umap_pixels": ("pixels", lambda: Library(2)),
     "2/umap_features": ("narrow", lambda: Library(2)),
     "2/pacmap_pixels": ("pixels", lambda: PaCMAP(2)),
@@ -79,12 +89,14 @@ METHODS: dict[str, tuple[str, Callable[[], Any]]] = {  # by dimensions/name: wha
     "2/tsne_features": ("narrow", lambda: TSNE(2)),
     "64/pca_pixels": ("pixels", lambda: PCA(64)),
     "64/pca_features": ("features", lambda: PCA(64)),
+    "64/pca_gradients": ("gradients", lambda: PCA(64)),
     "64/pca_random_encoder": ("random", lambda: PCA(64)),
-    "64/autoencoder_pixels": ("pixels", lambda: BottleneckAutoencoder(64)),
-    "64/autoencoder_features": ("features", lambda: BottleneckAutoencoder(64)),
+    "64/autoencoder_pixels": ("pixels", lambda: BottleneckAutoencoder(64, epochs=12)),
+    "64/autoencoder_features": ("features", lambda: BottleneckAutoencoder(64, epochs=12)),
+    "64/autoencoder_gradients": ("gradients", lambda: BottleneckAutoencoder(64, epochs=12)),
     "64/umap_pixels": ("pixels", lambda: Library(64)),
 }
-FLOORS = ("pca_pixels", "pca_random_encoder", "raw_pixels")
+FLOORS = ("pca_pixels", "pca_random_encoder", "pca_gradients")
 PEERS = ("umap", "tsne", "pacmap")
 
 
@@ -125,6 +137,10 @@ NOTES = (
     "Features: small_resnet (0.3 million parameters), SimCLR on the 54,000 training images without their labels, "
     f"{EPOCHS['FashionMNIST']} epochs on Fashion-MNIST, {EPOCHS['MNIST']} on MNIST, 1,152 numbers an image. UMAP, "
     f"t-SNE and PaCMAP read their first {NARROW} principal components.",
+    "parametric: ParametricMap on pixels, as it comes; _features: on the features; _pixels_and_features: on both, each "
+    "scaled to the same weight, with neighbours by either; _layers: a plain network of layers (landmarks=0). The "
+    "landmarks of the others are 8,192 training images, which is why the nearest training image on the map tells so much: "
+    "by raw pixels it is right for .85 of Fashion-MNIST. gradients: oriented_gradients, which nobody trains.",
     "umap: umap-learn itself; tsne: openTSNE; pacmap: pacmap. Seconds and rates are those of the processor on one "
     "thread, from vectors to coordinates.",
     "No setting was chosen on a test split.",
@@ -140,8 +156,7 @@ def pretrained(folder: Path, name: str, root: str, quick: bool) -> Path:
     run = folder / f"{name}-simclr"
     if not (run / "encoder").exists():
         options = ["--data.source", name, "--data.root", root, "--trainer.max_epochs", "1" if quick else EPOCHS[name]]
-        if name == "MNIST":
-            options += ["--model.views.horizontal_flip", "0"]
+        options += DIGITS if name == "MNIST" else []
         command = ["ssl-transfer", "fit", "--config", CONFIGS / "simclr.yaml", *options]
         subprocess.run([*map(str, command), "--trainer.default_root_dir", str(run), "--overwrite"], check=True)
     return run / "encoder"
@@ -162,7 +177,7 @@ def one(folder: Path, name: str, method: str, root: str, quick: bool) -> None:
     )
     pixels, features = (vectors(folder, name, data, each)[1][::part] for each in ("pixels", "features"))
     reduction, started = make(), time.process_time()
-    bank = fit(reduction, train, vectors(folder, name, data, "pixels")[0][::part])
+    bank = fit(reduction, train, folder, name, data, part)
     seconds, started = time.process_time() - started, time.process_time()
     placed = torch.as_tensor(reduction.transform(test))
     placing = time.process_time() - started
@@ -183,8 +198,11 @@ def one(folder: Path, name: str, method: str, root: str, quick: bool) -> None:
     print(f"{name} {method}: {shown}", flush=True)
 
 
-def fit(reduction: Any, train: Tensor, pixels: Tensor) -> Tensor:
+def fit(reduction: Any, train: Tensor, folder: Path, name: str, data: Any, part: int) -> Tensor:
     """Fit a reduction; returns the coordinates of the training vectors."""
+    if isinstance(reduction, Mixed):
+        graphs = tuple(vectors(folder, name, data, reads)[0][::part] for reads in ("pixels", "unit"))
+        return torch.as_tensor(reduction.fit(train, graph_of=graphs).transform(train))
     return torch.as_tensor(np.asarray(reduction.fit_transform(train)))
 
 
@@ -199,14 +217,23 @@ def vectors(folder: Path, name: str, data: Any, reads: str) -> Vectors:
 
 
 def read(folder: Path, name: str, data: Any, reads: str) -> Vectors:
-    if reads == "narrow":
-        train, test = vectors(folder, name, data, "features")
+    if reads.startswith("narrow"):
+        train, test = vectors(folder, name, data, "gradients" if reads == "narrow_gradients" else "features")
         pca = PCA(NARROW).fit(train)
         return torch.from_numpy(pca.transform(train)), torch.from_numpy(pca.transform(test))
+    if reads == "unit":
+        return tuple(F.normalize(x, dim=1) for x in vectors(folder, name, data, "features"))  # type: ignore[return-value]
+    if reads == "both":  # each weighs as much as the other
+        parts = [vectors(folder, name, data, each) for each in ("pixels", "unit")]
+        scales = [train.var(0).sum().sqrt() for train, _ in parts]
+        train, test = (torch.cat([pair[k] / c for pair, c in zip(parts, scales, strict=True)], 1) for k in (0, 1))
+        return train, test
     if reads == "pixels":
         network: torch.nn.Module = RawPixels()
     elif reads == "random":
         network = random_encoder(data, EncoderSpec(pool=3)).eval()
+    elif reads == "gradients":
+        network = build_encoder("oriented_gradients", data.shape, data.mean, data.std)
     else:
         network = load_encoder(folder / f"{name}-simclr" / "encoder")
     return tuple(encode(network, data.loader(split)).features for split in ("train", "test"))  # type: ignore[return-value]
