@@ -1,8 +1,9 @@
-"""Ten groups that nobody named: k-means, Gaussian mixture and HDBSCAN on pixels, on features, and on coordinates of either.
+"""Ten groups that nobody named: k-means, Gaussian mixture and HDBSCAN on pixels, on features, and on their coordinates.
 
-Fitted on the 60,000 training images without a label; each of the 10,000 test images, never seen, gets its cluster, and the
-share that falls into the cluster matched to its class (one to one, the best matching) is the accuracy. Vectors are those
-that benchmarks/reduction.py keeps (it pretrains the encoder too); what is done is kept in runs/benchmarks/clustering.
+Fitted on the 60,000 training images without a label; each of the 10,000 test images, never seen, gets its cluster, and
+the share that falls into the cluster matched to its class (one to one, the best matching) is the accuracy. Vectors are
+those that benchmarks/reduction.py keeps (it pretrains the encoder too); what is done is kept in
+runs/benchmarks/clustering.
 
     python benchmarks/clustering.py --root data            about forty minutes on one core
     python benchmarks/clustering.py --root data --quick    a tenth of the images, one seed
@@ -55,8 +56,8 @@ NOTES = (
     "Fitted on 60,000 training images without labels, ten clusters (HDBSCAN finds its own number, groups of at least "
     "500); read on the 10,000 test images. accuracy: best one-to-one matching of clusters and classes; noise is wrong.",
     "simclr: 64 principal components of the features of SimCLR on the training images; gradients: the same of "
-    "oriented_gradients, which nobody trains. umap: two coordinates, min_dist 0, by umap-learn. seconds: of the processor, "
-    "the coordinates included, one thread.",
+    "oriented_gradients, which nobody trains. umap: two coordinates, min_dist 0, by umap-learn. seconds: of the "
+    "processor, the coordinates included, one thread.",
     "The paths were compared on training images with their labels; the test split was read once.",
 )
 

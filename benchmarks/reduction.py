@@ -139,8 +139,8 @@ NOTES = (
     f"t-SNE and PaCMAP read their first {NARROW} principal components.",
     "parametric: ParametricMap on pixels, as it comes; _features: on the features; _pixels_and_features: on both, each "
     "scaled to the same weight, with neighbours by either; _layers: a plain network of layers (landmarks=0). The "
-    "landmarks of the others are 8,192 training images, which is why the nearest training image on the map tells so much: "
-    "by raw pixels it is right for .85 of Fashion-MNIST. gradients: oriented_gradients, which nobody trains.",
+    "landmarks of the others are 8,192 training images, which is why the nearest training image on the map tells so "
+    "much: by raw pixels it is right for .85 of Fashion-MNIST. gradients: oriented_gradients, which nobody trains.",
     "umap: umap-learn itself; tsne: openTSNE; pacmap: pacmap. Seconds and rates are those of the processor on one "
     "thread, from vectors to coordinates.",
     "No setting was chosen on a test split.",
