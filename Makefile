@@ -42,6 +42,9 @@ bench: .venv/.test  ## measure what the README states: hours; each script goes o
 	$(BIN)/python benchmarks/magnetic_tile.py --root $(ROOT)
 	$(BIN)/python benchmarks/false_alarms.py --root $(ROOT) --tiles $(ROOT)/magnetic_tile
 	$(BIN)/python benchmarks/anomalib_patchcore.py --root $(ROOT)
+	$(BIN)/python benchmarks/reduction.py --root $(ROOT)
+	$(BIN)/python benchmarks/clustering.py --root $(ROOT)
+	$(BIN)/python benchmarks/explorer.py --root $(ROOT)
 
 clean:
 	rm -rf .venv build *.egg-info
