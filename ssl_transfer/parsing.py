@@ -68,6 +68,6 @@ def with_flags(function: Callable[..., int], arguments: Sequence[str]) -> list[s
     flags = {f"--{name}" for name, told in signature(function).parameters.items() if isinstance(told.default, bool)}
     following = [*arguments[1:], ""]
     return [
-        f"{argument}=true" if argument in flags and value not in ("true", "false") else argument
+        f"{argument}=true" if argument in flags and value.lower() not in ("true", "false", "yes", "no") else argument
         for argument, value in zip(arguments, following, strict=True)
     ]

@@ -40,13 +40,19 @@ def images_for(
 
 
 def device_of(name: str) -> torch.device:
-    """The device of a name: cpu, cuda, mps, or the best one for "auto". ValueError for another name."""
+    """The device of a name: cpu, cuda, mps, or the best for "auto". ValueError for one that is unknown or not there."""
     import torch
 
     try:
-        return torch.device(_best_device() if name == "auto" else name)
+        device = torch.device(_best_device() if name == "auto" else name)
     except RuntimeError as error:
         raise ValueError(f"--device must be cpu, cuda, mps or auto, not {name!r}") from error
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or ["it does not answer"])[0]
+        raise ValueError(f"--device {name} cannot be used here ({reason}): give cpu or auto") from error
+    return device
 
 
 def _best_device() -> str:

@@ -251,6 +251,11 @@ class ImageDataModule(pl.LightningDataModule):
         assert self._store is not None
         return np.ascontiguousarray(self._store.images[np.asarray(index)])
 
+    def columns(self, index: Any) -> dict[str, list[Any]]:
+        """What else a manifest tells of some rows of the store: text and numbers by the names of its columns."""
+        source, rows = self._origin
+        return {name: [values[row] for row in rows[np.asarray(index)]] for name, values in source.columns.items()}
+
     def original(self, row: int) -> np.ndarray:
         """The image of a row of the store at its full size, uint8 `(H, W, C)`, read and decoded anew.
 

@@ -33,6 +33,7 @@ from ssl_transfer.reporting.projector import write_projector
 MOST_IMAGES = 100_000  # on a page
 NEIGHBOURS = 10
 WIDEST = 256  # features beyond which neighbours are found among principal components
+WRITTEN = frozenset({"explore.html", "oddities.csv", "map.parquet", "projector"})
 METHODS = ("ParametricMap", "PCA", "UMAP", "TSNE", "PaCMAP")
 
 
@@ -56,21 +57,14 @@ class Seen:
     neighbours: Tensor
 
 
-def map_maker(model: str, method: str, seed: int) -> MapMaker:
+def map_maker(model: str, method: str | None, seed: int) -> MapMaker:
     """From the folder of a Reducer's model or run, or of an encoder, for which `method` is to draw a map."""
     path = Path(model).expanduser()
     if (path / "model").is_dir():
         path = path / "model"  # the run's folder will do
     if (path / "encoder").is_dir() and (path / "golden.safetensors").exists():
-        fitted = load_model(path)
-        if not isinstance(fitted, FittedReducer):
-            raise ValueError(f"{path} holds a {fitted.kind}: give the model folder of a Reducer, or an encoder folder")
-        if fitted.method.n_components != 2:
-            raise ValueError(
-                f"{path} gives {fitted.method.n_components} coordinates and a page has two: fit a Reducer with "
-                "--model.n_components 2, or give its encoder folder"
-            )
-        return MapMaker(fitted.encoder, fitted.config["data"], fitted.method, fitted=True)
+        return _fitted(path, method)
+    method = method or METHODS[0]
     if method not in METHODS:
         raise ValueError(f"--method must be {', '.join(METHODS[:-1])} or {METHODS[-1]}, not {method!r}")
     path = path / "encoder" if (path / "encoder").is_dir() else path
@@ -78,8 +72,25 @@ def map_maker(model: str, method: str, seed: int) -> MapMaker:
     return MapMaker(encoder, read_config(path)["data"], getattr(reductions, method)(seed=seed), fitted=False)
 
 
-def chosen_rows(count: int, limit: int | None) -> Any:
-    """Rows of at most `limit` images, spread evenly over `count`. ValueError if a page cannot hold them."""
+def _fitted(path: Path, method: str | None) -> MapMaker:
+    fitted = load_model(path)
+    if not isinstance(fitted, FittedReducer):
+        raise ValueError(f"{path} holds a {fitted.kind}: give the model folder of a Reducer, or an encoder folder")
+    if fitted.method.n_components != 2:
+        raise ValueError(
+            f"{path} gives {fitted.method.n_components} coordinates and a page has two: fit a Reducer with "
+            "--model.n_components 2, or give its encoder folder"
+        )
+    if method is not None:
+        raise ValueError(
+            f"--method {method}: {path} draws its own map, a {type(fitted.method).__name__}: leave it out, or give an "
+            "encoder folder"
+        )
+    return MapMaker(fitted.encoder, fitted.config["data"], fitted.method, fitted=True)
+
+
+def check_count(maker: MapMaker, count: int, limit: int | None) -> None:
+    """Raise ValueError unless a page can show, and the method map, `count` images or `limit` of them."""
     if limit is not None and limit < 1:
         raise ValueError(f"--limit must be 1 or more, not {limit}")
     most = min(count, limit or count)
@@ -87,24 +98,51 @@ def chosen_rows(count: int, limit: int | None) -> Any:
         raise ValueError(
             f"{most:,} images are too many for a page, which holds {MOST_IMAGES:,}: give --limit {MOST_IMAGES}"
         )
-    return np.linspace(0, count - 1, most).round().astype(np.int64)
+    fewest = FEWEST if maker.fitted else max(FEWEST, maker.reduction.fewest_points())
+    if most < fewest:
+        cure = "" if fewest == FEWEST else f", or --method PCA, which draws a map of {FEWEST}"
+        raise ValueError(f"a map needs at least {fewest} images here, and there are {most}: give more{cure}")
+    if not maker.fitted:
+        maker.reduction.check(most, maker.encoder.feature_dim)
 
 
-def colouring(data: Any, source: str, tables: str | None, rows: Any) -> dict[str, list[Any]]:
+def chosen_rows(count: int, limit: int | None) -> Any:
+    """Rows of at most `limit` images, spread evenly over `count`."""
+    return np.linspace(0, count - 1, min(count, limit or count)).round().astype(np.int64)
+
+
+def colouring(data: Any, tables: str | None, rows: Any) -> dict[str, list[Any]]:
     """Everything that may colour the map, label first."""
     paths = [str(data.table.paths[row]) for row in rows]
-    groups: dict[str, Any] = {"source": _own_columns(data, rows)}
-    if Path(source).suffix == ".csv":
-        groups["manifest"] = joined_columns(source, paths)
-    for table in tables.split(",") if tables else ():
-        groups[Path(table).parent.name or Path(table).stem] = joined_columns(table.strip(), paths)
+    own = _own_columns(data, rows)
+    groups = [("source", own), ("manifest", data.columns(rows))]
+    for table in named_tables(tables):
+        groups.append((table.parent.name or table.stem, _joined(table, paths, own)))
     return unique_names(groups)
+
+
+def named_tables(tables: str | None) -> list[Path]:
+    """The paths of `--columns`. ValueError for one that does not exist."""
+    paths = [Path(table.strip()).expanduser() for table in tables.split(",")] if tables else []
+    for path in paths:
+        if not path.is_file():
+            raise ValueError(f"--columns {path}: no such file; give CSV or Parquet tables with a column 'path'")
+    return paths
+
+
+def _joined(table: Path, paths: list[str], own: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    try:
+        return joined_columns(table, paths, own)
+    except ValueError as error:
+        raise ValueError(f"--columns {error}") from error
 
 
 def _own_columns(data: Any, rows: Any) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {}
     targets = np.asarray(data.table.targets)[rows]
-    if targets.ndim == 1 and data.classes:
+    if targets.ndim == 2 and data.classes:
+        columns["label"] = [" + ".join(data.classes[k] for k in np.flatnonzero(row == 1)) or None for row in targets]
+    elif targets.ndim == 1 and data.classes:
         columns["label"] = [data.classes[t] if t >= 0 else None for t in targets]
     elif targets.ndim == 1 and np.issubdtype(targets.dtype, np.floating):
         columns["label"] = [float(t) if np.isfinite(t) else None for t in targets]
@@ -114,10 +152,6 @@ def _own_columns(data: Any, rows: Any) -> dict[str, list[Any]]:
 
 def look(maker: MapMaker, data: Any, rows: Any, device: Any) -> Seen:
     """Encode every image once, draw the map if it is not drawn yet, and find the nearest images of each."""
-    if len(rows) < 3:
-        raise ValueError(f"a map needs at least 3 images, and the source has {len(rows)}")
-    if not maker.fitted:
-        maker.reduction.check(len(rows), maker.encoder.feature_dim)
     started = time.monotonic()
     features = encode(maker.encoder.to(device), _batches(data, rows), device).features
     _say("encoded", len(rows), started)
@@ -133,7 +167,7 @@ def look(maker: MapMaker, data: Any, rows: Any, device: Any) -> Seen:
 
 def _narrow(features: Tensor) -> Tensor:
     """Features by their first WIDEST principal components where they are wider: what is left out hardly moves a row."""
-    if features.shape[1] <= WIDEST:
+    if features.shape[1] <= WIDEST or len(features) <= WIDEST:
         return features
     return torch.from_numpy(reductions.PCA(WIDEST).fit_transform(features)).to(features.device)
 
@@ -165,7 +199,7 @@ def write_exploration(
         title=title,
         points=coordinates,
         paths=paths,
-        columns={**columns, "isolation": isolated.tolist()},
+        columns=unique_names([("source", columns), ("by neighbours", {"isolation": isolated.tolist()})]),
         thumbnails=thumbnails,
         neighbours=seen.neighbours.numpy(),
         duplicates=duplicates,
@@ -186,12 +220,11 @@ def write_exploration(
 
 def _figures(seen: Seen, data: Any, rows: Any, seed: int) -> dict[str, str]:
     """How far the map can be trusted, against features and pixels."""
-    if len(rows) < FEWEST:
-        return {}
     targets = np.asarray(data.table.targets)[rows]
     labels = targets if data.classes and targets.ndim == 1 else None
     figures = map_quality(seen.features, seen.coordinates, labels, seed=seed)
-    pixels = map_quality(pixel_vectors(torch.from_numpy(data.images(rows))), seen.coordinates, seed=seed)
+    parts = [pixel_vectors(torch.from_numpy(data.images(part))) for part in _parts(rows)]
+    pixels = map_quality(torch.cat(parts), seen.coordinates, seed=seed)
     shown = figures | {f"pixels_{name}": pixels[name] for name in pixels if name.startswith(("trust", "continuity"))}
     return {name: f"{value:.3f}" for name, value in shown.items()}
 
@@ -199,7 +232,11 @@ def _figures(seen: Seen, data: Any, rows: Any, seed: int) -> dict[str, str]:
 def _thumbnails(data: Any, rows: Any) -> Any:
     """Small pictures of all images, uint8 `(N, C, h, w)`: of 96 pixels where they are few, of 32 where many."""
     side = 96 if len(rows) <= 2_000 else 64 if len(rows) <= 15_000 else 32
-    parts = (rows[start : start + 1024] for start in range(0, len(rows), 1024))
-    small = np.concatenate([shrink(to_pixels(data.images(part)), side) for part in parts])  # (N, h, w, 3)
+    small = np.concatenate([shrink(to_pixels(data.images(part)), side) for part in _parts(rows)])  # (N, h, w, 3)
     grey = bool((small[..., :1] == small).all())
     return np.ascontiguousarray(small.transpose(0, 3, 1, 2)[:, : 1 if grey else 3])
+
+
+def _parts(rows: Any) -> list[Any]:
+    """Some hundred rows at a time: their images need not all be in memory at once."""
+    return [rows[start : start + 512] for start in range(0, len(rows), 512)]

@@ -21,7 +21,15 @@ class RunFolder:
     """
 
     PRECIOUS = ("checkpoints", "encoder", "model", "metrics.json")
-    OTHERS = ("logs", "config.yaml", "summary.html", "predictions.parquet", "gallery.html", "heat_maps", "clusters.html")
+    OTHERS = (
+        "logs",
+        "config.yaml",
+        "summary.html",
+        "predictions.parquet",
+        "gallery.html",
+        "heat_maps",
+        "clusters.html",
+    )
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()

@@ -23,6 +23,7 @@ from ssl_transfer.running.folder import RunFolder
 Curves = dict[str, list[tuple[float, float]]]
 Metrics = dict[str, Any]
 MOST_POINTS = 500
+NAMES = {"val": "validation", "train": "training"}
 
 
 def write_run_summary(
@@ -109,12 +110,12 @@ def reducer_map(module: Reducer, data: Any, split: str) -> FeatureMap:
     places = torch.cat([module(batch.images.to(module.device)).cpu() for batch in batches]).numpy()
     classes = data.classes if targets.ndim == 1 and not targets.is_floating_point() else None
     return FeatureMap(
-        f"The map, {dict(val='validation', train='training').get(split, split)} images",
+        f"The map, {NAMES.get(split, split)} images",
         Panel(type(module.method).__name__, places),
         targets.numpy() if classes else np.full(len(places), -1),
         list(classes or []),
         images.numpy(),
-        caption="Images where the reducer places them; labels only colour. The verb ssl-transfer explore shows all images.",
+        caption="Images where the reducer places them; labels only colour. ssl-transfer explore shows all.",
     )
 
 

@@ -62,14 +62,32 @@ def test_columns_of_manifest_and_predictions_colour_it(encoder: str, tmp_path: P
     assert table["site"].to_pylist()[:2] == ["south", "north"] and table["score"].to_pylist()[3] == 0.3
 
 
-def test_nothing_is_clobbered_unasked(encoder: str, tmp_path: Path, capsys: Any) -> None:
+def test_nothing_is_clobbered(encoder: str, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    arguments = ["explore", encoder, "digits", "--method", "PCA", "--limit", "20", "--out", str(out)]
-    assert main(arguments) == 0
-    assert main(arguments) == 2 and "give --overwrite or another --out" in capsys.readouterr().err
-    assert main([*arguments, "--overwrite"]) == 0
-    (out / "explore.html").unlink()  # no longer a folder of ours
-    assert main([*arguments, "--overwrite"]) == 2 and "give another --out" in capsys.readouterr().err
+    arguments = ["explore", encoder, "digits", "--method", "PCA", "--limit", "20", "--out"]
+    assert main([*arguments, str(out)]) == 0
+    assert main([*arguments, str(out)]) == 2 and "give --overwrite or another --out" in capsys.readouterr().err
+    assert main([*arguments, str(out), "--overwrite"]) == 0
+    (out / "notes.txt").write_text("mine")
+    assert main([*arguments, str(out), "--overwrite"]) == 2
+    assert "holds other files (notes.txt)" in capsys.readouterr().err and (out / "notes.txt").exists()
+    assert main([*arguments, str(out / "notes.txt")]) == 2 and "is a file" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, "."]) == 2 and "is the folder you are in" in capsys.readouterr().err
+
+
+def test_a_wide_encoder_and_few_images(tmp_path: Path) -> None:
+    spec = EncoderSpec(arguments={"widths": [8, 300], "strides": [1, 2]})
+    network = build_encoder(spec, (1, 8, 8), [0.5], [0.5])
+    wide = save_encoder(network, tmp_path / "encoder", objective="none", data={"resize": "crop", "value_range": None})
+    for limit in ("40", "280"):
+        arguments = ["explore", str(wide), "digits", "--method", "PCA", "--limit", limit]
+        assert main([*arguments, "--out", str(tmp_path / limit)]) == 0
+
+
+def test_a_method_is_an_encoder_s_alone(reducer: str, tmp_path: Path, capsys: Any) -> None:
+    assert main(["explore", reducer, "digits", "--method", "UMAP", "--out", str(tmp_path / "out")]) == 2
+    assert "draws its own map, a PCA: leave it out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -77,10 +95,11 @@ def test_nothing_is_clobbered_unasked(encoder: str, tmp_path: Path, capsys: Any)
     [
         (["--method", "Isomap"], "--method must be ParametricMap, PCA, UMAP, TSNE or PaCMAP, not 'Isomap'"),
         (["--limit", "0"], "--limit must be 1 or more, not 0"),
-        (["--limit", "2"], "a map needs at least 3 images"),
-        (["--limit", "10"], "ParametricMap needs at least 16 points"),
+        (["--limit", "2", "--method", "PCA"], "a map needs at least 5 images here, and there are 2: give more"),
+        (["--limit", "10"], "at least 16 images here, and there are 10: give more, or --method PCA"),
         (["--columns", "missing.csv"], "--columns missing.csv: no such file"),
         (["--device", "abacus"], "--device must be cpu, cuda, mps or auto"),
+        (["--device", "cuda:77"], "--device cuda:77 cannot be used here"),
     ],
 )
 def test_a_mistake_gets_a_line(encoder: str, tmp_path: Path, capsys: Any, arguments: list[str], told: str) -> None:

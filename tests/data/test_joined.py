@@ -15,7 +15,7 @@ def test_values_come_by_path_whatever_the_order(tmp_path: Path) -> None:
     table = tmp_path / "found.parquet"
     columns = {"path": ["b.png", "a.png"], "score": [0.5, 0.1], "odd": [True, False], "scores": [[1.0], [2.0]]}
     pq.write_table(pa.table({**columns, "label": ["x", "y"]}), table)
-    found = joined_columns(table, ["a.png", "c.png", "b.png"])
+    found = joined_columns(table, ["a.png", "c.png", "b.png"], known=["label"])
     assert found == {"score": [0.1, None, 0.5], "odd": ["false", None, "true"]}
 
 
@@ -23,7 +23,7 @@ def test_paths_of_a_manifest_start_at_its_folder(tmp_path: Path) -> None:
     table = tmp_path / "manifest.csv"
     table.write_text("path,site,weight\nimages/a.png,north,3\nimages/b.png,,4\n", encoding="utf-8")
     found = joined_columns(table, [str(tmp_path / "images" / "b.png"), str(tmp_path / "images" / "a.png")])
-    assert found == {"site": ["", "north"], "weight": [4, 3]}
+    assert found == {"site": [None, "north"], "weight": [4, 3]}
 
 
 def test_what_cannot_be_joined_is_told(tmp_path: Path) -> None:
@@ -38,9 +38,17 @@ def test_what_cannot_be_joined_is_told(tmp_path: Path) -> None:
         joined_columns(table, ["a"])
     broken = tmp_path / "t.parquet"
     broken.write_bytes(b"no table")
-    with pytest.raises(ValueError, match="neither a CSV table in UTF-8 nor Parquet"):
+    with pytest.raises(ValueError, match="is no Parquet table"):
         joined_columns(broken, ["a"])
 
 
 def test_a_name_that_occurs_again_is_told_by_its_table() -> None:
-    assert list(unique_names({"a": {"score": [1]}, "b": {"score": [2]}})) == ["score", "score (b)"]
+    assert list(unique_names([("a", {"score": [1]}), ("b", {"score": [2]})])) == ["score", "score (b)"]
+
+
+def test_a_table_that_tells_nothing_new_is_told(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("path,label\na,1\n", encoding="utf-8")
+    assert joined_columns(table, ["a"]) == {"label": [1]}
+    with pytest.raises(ValueError, match="tells nothing new: beside the path it has label"):
+        joined_columns(table, ["a"], known=["label"])

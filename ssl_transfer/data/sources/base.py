@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_transfer.data.columns import Value
 from ssl_transfer.data.decode import BadImage
 from ssl_transfer.data.records import Records
 
@@ -23,6 +24,7 @@ class Source:
         assert arrays is None or len(arrays) == len(records)
         self.records = records
         self.arrays = arrays
+        self.columns: dict[str, list[Value]] = {}  # what else a manifest tells of each row
 
     def read(self, row: int) -> bytes:
         """The encoded image of a row. Raises BadImage if the file cannot be read."""

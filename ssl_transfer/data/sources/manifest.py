@@ -2,50 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
+from ssl_transfer.data.columns import plain_columns, read_csv, typed_cells
 from ssl_transfer.data.records import Records, make_targets, split_name
 from ssl_transfer.data.sources.base import FileSource
 from ssl_transfer.data.sources.folder import matches
+
+OWN = ("path", "label", "split", "mask", "status")  # columns with a meaning; the rest only tells something
 
 
 def open_csv(path: Path, pattern: str = "*") -> FileSource:
     """A CSV manifest. An empty cell is no value; labels that all are integers, or all numbers, are read as such."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            names = list(reader.fieldnames or [])
-            rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"data.source: {path} is no CSV file in UTF-8 ({error})") from error
-    columns: dict[str, list[Any]] = {name: [row[name] or None for row in rows] for name in names}
+        columns: dict[str, list[Any]] = dict(read_csv(path))
+    except ValueError as error:
+        raise ValueError(f"data.source: {error}") from error
     if "label" in columns:
-        columns["label"] = typed_labels(columns["label"])
+        columns["label"] = typed_cells(columns["label"])
     return open_manifest(path, columns, pattern)
-
-
-def typed_labels(cells: list[str | None]) -> list[Any]:
-    """Labels of a CSV column as integers, floats, lists (JSON) or strings: the first that fits every cell.
-
-    >>> typed_labels(["2", "10", None]), typed_labels(["2", "0.5"]), typed_labels(['["a", "b"]']), typed_labels(["07"])
-    ([2, 10, None], [2.0, 0.5], [['a', 'b']], ['07'])
-    """
-    filled = [cell for cell in cells if cell is not None]
-    if filled and all(cell.startswith("[") for cell in filled):
-        return [None if cell is None else json.loads(cell) for cell in cells]
-    try:
-        if all(str(int(cell)) == cell for cell in filled):
-            return [None if cell is None else int(cell) for cell in cells]
-    except ValueError:
-        pass
-    try:
-        numbers = [None if cell is None else float(cell) for cell in cells]
-    except ValueError:
-        return cells
-    return cells if all(cell.isalnum() for cell in filled) else numbers
 
 
 def open_manifest(path: Path, columns: dict[str, list[Any]], pattern: str = "*") -> FileSource:
@@ -79,7 +55,9 @@ def open_manifest(path: Path, columns: dict[str, list[Any]], pattern: str = "*")
         classes,
     )
     masks = column("mask")
-    return FileSource(records, files, masks and [path.parent / cell if cell else None for cell in masks])
+    source = FileSource(records, files, masks and [path.parent / cell if cell else None for cell in masks])
+    source.columns = plain_columns({name: column(name) or [] for name in columns if name not in OWN})
+    return source
 
 
 def _split(cell: Any, path: Path) -> str:
