@@ -66,7 +66,7 @@ def with_flags(function: Callable[..., int], arguments: Sequence[str]) -> list[s
     (['a', '--overwrite=true'], ['--overwrite', 'false', 'a'])
     """
     flags = {f"--{name}" for name, told in signature(function).parameters.items() if isinstance(told.default, bool)}
-    following = [*arguments[1:], ""]
+    following = [*arguments[1:], ""][: len(arguments)]
     return [
         f"{argument}=true" if argument in flags and value.lower() not in ("true", "false", "yes", "no") else argument
         for argument, value in zip(arguments, following, strict=True)

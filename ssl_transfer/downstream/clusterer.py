@@ -6,14 +6,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from sklearn.base import clone
 from torch import Tensor, nn
 
 from ssl_transfer.data.batch import Batch
-from ssl_transfer.downstream import clusterings
-from ssl_transfer.downstream.base import Downstream, check_one_process
+from ssl_transfer.downstream import clusterings, reductions
+from ssl_transfer.downstream.base import check_one_process
 from ssl_transfer.downstream.clusterings import Clustering, GaussianMixture, KMeans
-from ssl_transfer.downstream.estimators import check_known, check_same, describe_estimator
-from ssl_transfer.downstream.fitted_clusterer import FittedClusterer, placed
+from ssl_transfer.downstream.estimators import check_known, check_same, describe_estimator, make_estimator
+from ssl_transfer.downstream.feature_task import FeatureTask, class_labels
+from ssl_transfer.downstream.fitted_clusterer import (
+    CLUSTERING,
+    REDUCTION,
+    FittedClusterer,
+    joint_state,
+    part_of,
+    placed,
+)
 from ssl_transfer.downstream.fitted_reducer import FittedReducer
 from ssl_transfer.downstream.model_folder import load_model
 from ssl_transfer.downstream.reductions import Reduction
@@ -21,7 +30,6 @@ from ssl_transfer.downstream.tuning import Frozen
 from ssl_transfer.encoders import EncoderSpec
 from ssl_transfer.evaluation.clustering import cluster_figures
 from ssl_transfer.evaluation.features import Features, encode
-from ssl_transfer.evaluation.gather import gather_features
 from ssl_transfer.pretraining.base import run_seed
 
 ENCODER = "small_resnet"
@@ -36,7 +44,7 @@ class Found(NamedTuple):
     remarks: list[str]
 
 
-class Clusterer(Downstream):
+class Clusterer(FeatureTask):
     """Sorts images into groups by what a frozen encoder sees in them.
 
     Fitted once on the training split. Labels are never read in the fit; they only score.
@@ -62,8 +70,9 @@ class Clusterer(Downstream):
         reducer: str | None = None,
     ) -> None:
         super().__init__(encoder, Frozen())
-        self.method = method if method is not None else KMeans()
-        check_known(self.method, clusterings, Clustering, "model.method")
+        method = method if method is not None else KMeans()
+        check_known(method, clusterings, Clustering, "model.method")
+        self.method: Clustering = clone(method)  # what is given stays as it is
         if reducer is not None and encoder != ENCODER:
             raise ValueError(
                 f"model.reducer {reducer} brings its own encoder: leave model.encoder out, or cluster its features by "
@@ -72,7 +81,7 @@ class Clusterer(Downstream):
         self.reducer = None if reducer is None else str(Path(reducer).expanduser().absolute())
         self.solves = True
         self.automatic_optimization = False
-        self.seen: list[Features] = []
+        self.begin()
         self.remarks: list[str] = []  # what a user must know of the fit
 
     # building
@@ -85,7 +94,7 @@ class Clusterer(Downstream):
         if fits:
             check_one_process(self.trainer.world_size, f"a {type(self.method).__name__}")
         torch.manual_seed(run_seed())
-        if self.reducer is None:
+        if self.reducer is None or (not fits and isinstance(self.reduction, Reduction)):
             encoder = self.tuning.encoder(self.chosen_encoder[0], data.shape, data.mean, data.std)
         else:
             fitted = load_reducer(self.reducer, data.shape)
@@ -110,6 +119,7 @@ class Clusterer(Downstream):
     # fitting
 
     def on_fit_start(self) -> None:
+        self.check_no_budget()
         if self.trainer.ckpt_path:
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -126,7 +136,7 @@ class Clusterer(Downstream):
         with torch.autocast(self.device.type, enabled=False):
             train = encode(self.encoder, self.with_progress(batches, "encoding"), self.device)
             vectors = placed(self.reduction, train.features)
-            self.method.fit(vectors)
+            self.fit_method(vectors)
             rows = self.method.representatives(vectors, REPRESENTATIVES)
         index = train.index.cpu().numpy()
         return Found(self.method.state(), [index[r[r >= 0]].tolist() for r in rows], remarks(self.method))
@@ -136,39 +146,12 @@ class Clusterer(Downstream):
 
     # evaluating
 
-    def on_test_start(self) -> None:
-        self.check_preparation()
-
-    def on_predict_start(self) -> None:
-        self.check_preparation()
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._see(batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._see(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        self._score("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._score("test")
-
-    def _see(self, batch: Batch) -> None:
-        self.seen.append(Features(self.exact_features(batch.images), batch.targets, batch.index))
-
-    def _score(self, split: str) -> None:
-        """Log how good the clusters of a split are, by themselves and by its labels."""
-        if not self.seen:
-            return
-        columns = ((part.features, part.targets, part.index) for part in self.seen)
-        seen = gather_features(Features(*(torch.cat(column) for column in zip(*columns, strict=True))))
-        self.seen = []
+    def score(self, seen: Features) -> dict[str, float]:
+        """How good the clusters of a split are, by themselves and by its labels."""
         vectors = placed(self.reduction, seen.features)
-        single = seen.targets.ndim == 1 and not seen.targets.is_floating_point()
-        labels = seen.targets.cpu() if single else None
-        figures = cluster_figures(self.method.predict(vectors), labels, vectors, seed=run_seed())
-        self.log_dict({f"{split}/{name}": value for name, value in figures.items()})
+        labels = class_labels(seen.targets)
+        own = None if labels is None else labels.cpu()
+        return cluster_figures(self.method.predict(vectors), own, vectors, seed=run_seed())
 
     # predicting
 
@@ -189,31 +172,43 @@ class Clusterer(Downstream):
     # saving
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["clustering"] = self.method.state()
+        checkpoint["clustering"] = joint_state(self.method, self.reduction)
         checkpoint["clusterer"] = {
-            "method": describe_estimator(self.method),
-            "reducer": self.reducer,
+            **self._described(),
+            "reduction": None if self.reduction is None else describe_estimator(self.reduction),
             "representatives": self.representatives,
             "remarks": self.remarks,
             "preparation": self.describe_preparation(),
         }
 
+    def _described(self) -> dict[str, Any]:
+        return {"method": describe_estimator(self.method), "reducer": self.reducer}
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.method.load_state(checkpoint["clustering"])
         fitted = checkpoint["clusterer"]
+        check_same(self._described(), fitted, "this run")
+        self.method.load_state(part_of(checkpoint["clustering"], CLUSTERING))
+        self._take_reduction(checkpoint)
         self.representatives, self.remarks = fitted["representatives"], fitted["remarks"]
         self.preparation = fitted["preparation"]
 
+    def _take_reduction(self, checkpoint: dict[str, Any]) -> None:
+        """Take the reduction of the fit: its folder may hold another by now."""
+        described = checkpoint["clusterer"]["reduction"]
+        if described is not None:
+            self.reduction = make_estimator(described, reductions, Reduction)
+            self.reduction.load_state(part_of(checkpoint["clustering"], REDUCTION))
+
     def learn_from(self, checkpoint: dict[str, Any], path: Path) -> None:
-        """Take the reducer's folder where none is given."""
+        """Take reducer and encoder of the fit, from its own model folder where that stands."""
         if "clusterer" not in checkpoint:
             raise ValueError(f"{path} was not written by the fit of a Clusterer: give the folder of one")
-        fitted = checkpoint["clusterer"]
-        own: dict[str, Any] = {"method": describe_estimator(self.method)}
-        if self.reducer is not None and fitted["reducer"] is None:
-            own["reducer"] = self.reducer
-        check_same(own, fitted, path.parent.parent)
+        fitted, run = checkpoint["clusterer"], path.parent.parent
         self.reducer = self.reducer or fitted["reducer"]
+        check_same(self._described(), fitted, run)
+        if self.reducer is not None and (run / "model" / "encoder").is_dir():
+            self.chosen_encoder = [str(run / "model" / "encoder")]
+            self._take_reduction(checkpoint)
 
     def fitted(self, data: dict[str, Any], metrics: dict[str, float]) -> FittedClusterer:
         config = {
@@ -246,6 +241,11 @@ def remarks(method: Clustering) -> list[str]:
     if method.n_clusters_ == 0:
         return ["HDBSCAN found no cluster, all is noise: lower model.method.min_cluster_size, or cluster coordinates"]
     found = []
+    if method.n_clusters_ == 1:
+        found.append(
+            "one cluster only: state model.method.n_clusters, cluster the coordinates of a Reducer (model.reducer), or "
+            "take covariance diag for a GaussianMixture"
+        )
     if method.choice_ and method.n_clusters_ == max(method.choice_):
         found.append(
             f"the best number of clusters is the largest that was tried, {method.n_clusters_}: raise model.method.most"

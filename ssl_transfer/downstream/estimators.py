@@ -44,13 +44,19 @@ def check_same(own: dict[str, Any], fitted: dict[str, Any], run: Any) -> None:
     """ValueError unless arguments are those that a run was fitted with; estimators are given as described."""
     for name, value in own.items():
         if value != fitted[name]:
+            before, now = _told(fitted[name], value), _told(value, fitted[name])
             raise ValueError(
-                f"model.{name}: {run} was fitted with {_told(fitted[name])}, and this is {_told(value)}: give the "
-                "arguments of its fit, which stand in its config.yaml"
+                f"model.{name}: {run} was fitted with {before}, and this is {now}: give the arguments of its fit, "
+                "which stand in its config.yaml"
             )
 
 
-def _told(value: Any) -> str:
-    if not isinstance(value, dict):
-        return str(value)
-    return f"{value['name']}({', '.join(f'{k}={v!r}' for k, v in value['parameters'].items())})"
+def _told(value: Any, other: Any) -> str:
+    """A value; of two estimators of a kind the parameters in which they differ."""
+    if not (isinstance(value, dict) and isinstance(other, dict)):
+        return str(value["name"] if isinstance(value, dict) else value)
+    if value["name"] != other["name"]:
+        return str(value["name"])
+    theirs = other["parameters"]
+    differing = {k: v for k, v in value["parameters"].items() if k not in theirs or theirs[k] != v}
+    return f"{value['name']}({', '.join(f'{k}={v!r}' for k, v in differing.items())})"

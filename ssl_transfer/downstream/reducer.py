@@ -6,28 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sklearn.base import clone
 from torch import Tensor, nn
 
 from ssl_transfer.data.batch import Batch
 from ssl_transfer.downstream import reductions
-from ssl_transfer.downstream.base import Downstream, check_one_process
+from ssl_transfer.downstream.base import check_one_process
 from ssl_transfer.downstream.compact import Compact
 from ssl_transfer.downstream.estimators import check_known, check_same, describe_estimator
+from ssl_transfer.downstream.feature_task import FeatureTask, class_labels
 from ssl_transfer.downstream.fitted_reducer import FittedReducer
 from ssl_transfer.downstream.reductions import ParametricMap, Reduction
-from ssl_transfer.downstream.tuned_reduction import TUNED, NeighboursOf
+from ssl_transfer.downstream.tuned_reduction import TUNED, NeighboursOf, check_used
 from ssl_transfer.downstream.tuning import Frozen, Tuning
 from ssl_transfer.encoders import EncoderSpec
-from ssl_transfer.evaluation.features import Features, encode
+from ssl_transfer.evaluation.features import Features, encode, pixel_features
 from ssl_transfer.evaluation.map_quality import FEWEST, map_quality
-from ssl_transfer.evaluation.pixels import pixel_vectors
 from ssl_transfer.optimisation import Optimisation, total_steps
 from ssl_transfer.pretraining.base import run_seed
 
 BANK = 10_000  # training images whose labels are read by nearest neighbours
 
 
-class Reducer(Downstream):
+class Reducer(FeatureTask):
     """Gives each image a few coordinates: two to look at, or more to search and to cluster by.
 
     With a frozen encoder the method is fitted once on the features of the training split. `ParametricMap` and
@@ -58,8 +59,9 @@ class Reducer(Downstream):
         super().__init__(encoder, tuning or Frozen())
         if isinstance(self.tuning, Compact):
             raise ValueError("tuning Compact is an AnomalyDetector's: a Reducer takes Frozen, Full or Scratch")
-        self.method = method if method is not None else ParametricMap()
-        check_known(self.method, reductions, Reduction, "model.method")
+        method = method if method is not None else ParametricMap()
+        check_known(method, reductions, Reduction, "model.method")
+        self.method: Reduction = clone(method)  # what is given stays as it is
         if n_components is not None:
             self.method.n_components = n_components
         self.solves = isinstance(self.tuning, Frozen)
@@ -69,6 +71,8 @@ class Reducer(Downstream):
                 f"model.method {type(self.method).__name__} learns nothing by gradient, so it cannot tune the encoder: "
                 f"take {able}, or tuning Frozen"
             )
+        if not self.solves:
+            check_used(self.method)
         if neighbours_of not in ("features", "pixels"):
             raise ValueError(f"model.neighbours_of must be features or pixels, not {neighbours_of!r}")
         if neighbours_of == "pixels" and not isinstance(self.method, ParametricMap):
@@ -79,7 +83,7 @@ class Reducer(Downstream):
         self.neighbours_of = neighbours_of
         self.optimisation = optimisation or Optimisation(lr=1e-3, weight_decay=1e-4)
         self.automatic_optimization = not self.solves
-        self.seen: list[Features] = []  # of the split that is being scored
+        self.begin()
 
     # building
 
@@ -114,6 +118,7 @@ class Reducer(Downstream):
 
     def on_fit_start(self) -> None:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.check_no_budget()
         if self.trainer.ckpt_path:
             return  # what was prepared came with the checkpoint
         if self.solves:
@@ -128,9 +133,9 @@ class Reducer(Downstream):
             train = encode(self.encoder, self.with_progress(batches, "encoding"), self.device)
             if self.neighbours_of == "pixels":
                 assert isinstance(self.method, ParametricMap)
-                self.method.fit(train.features, graph_of=self._pixels(train.index).to(self.device))
+                self.fit_method(train.features, graph_of=self._pixels(train.index).to(self.device))
             else:
-                self.method.fit(train.features)
+                self.fit_method(train.features)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         if self.solves:
@@ -141,54 +146,36 @@ class Reducer(Downstream):
         return loss
 
     def _pixels(self, index: Tensor) -> Tensor:
-        """The images of some rows as vectors of pixels `(N, P)`, on the CPU."""
-        return pixel_vectors(torch.from_numpy(self.trainer.datamodule.images(index.cpu().numpy())))  # type: ignore[attr-defined]
+        return pixel_features(self.trainer.datamodule, index.cpu().numpy())  # type: ignore[attr-defined]
 
     # evaluating
 
-    def on_test_start(self) -> None:
-        self.check_preparation()
-
-    def on_predict_start(self) -> None:
-        self.check_preparation()
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._see(batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._see(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        self._score("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._score("test")
-
-    def _see(self, batch: Batch) -> None:
-        self.seen.append(Features(self.exact_features(batch.images), batch.targets, batch.index))
-
-    def _score(self, split: str) -> None:
-        """Log how far the map of a split can be trusted, by its pixels, its features and its labels."""
-        seen, self.seen = gathered(self.seen), []
+    def score(self, seen: Features) -> dict[str, float]:
+        """How far the map of a split can be trusted, by its pixels, its features and its labels."""
         if len(seen.index) < FEWEST:
-            return
+            return {}
         coordinates = self.place(seen.features)
         by_pixels = self._quality(self._pixels(seen.index), coordinates)
         figures = {f"pixels_{name}": value for name, value in by_pixels.items()}
-        labels = seen.targets if has_classes(seen.targets) else None
+        labels = class_labels(seen.targets)
         train = None if labels is None else self._labelled_bank()
         for name, value in self._quality(seen.features, coordinates, labels, train).items():
             figures[name if name.startswith("knn_accuracy") else f"features_{name}"] = value
-        self.log_dict({f"{split}/{name}": value for name, value in figures.items()})
+        return figures
 
     def _quality(self, space: Tensor, coordinates: Tensor, labels: Any = None, train: Any = None) -> dict[str, float]:
         return map_quality(space.to(self.device), coordinates, labels, train, seed=run_seed())
 
-    def _labelled_bank(self) -> tuple[Tensor, Tensor]:
-        """Coordinates and labels of training images, at most BANK, whose labels are read by nearest neighbours."""
+    def _labelled_bank(self) -> tuple[Tensor, Tensor] | None:
+        """Coordinates and labels of at most BANK training images, for nearest neighbours; None if none has a label."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not len(data.indices("train")):
+            return None
         with torch.autocast(self.device.type, enabled=False):
-            bank = encode(self.encoder, data.loader("train", limit=BANK, everywhere=True), self.device).labelled()
+            bank = encode(self.encoder, data.loader("train", limit=BANK, everywhere=True), self.device)
+        if class_labels(bank.targets) is None:
+            return None
+        bank = bank.labelled()
         return self.place(bank.features), bank.targets
 
     # predicting
@@ -228,12 +215,15 @@ class Reducer(Downstream):
         else:
             checkpoint["prepared"] = self.learner.prepared()
         checkpoint["reducer"] = {
-            "method": describe_estimator(self.method),
-            "neighbours_of": self.neighbours_of,
+            **self._described(),
             "preparation": self.describe_preparation(),
         }
 
+    def _described(self) -> dict[str, Any]:
+        return {"method": describe_estimator(self.method), "tuning": type(self.tuning).__name__}
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_same(self._described(), checkpoint["reducer"], "this run")
         if self.solves:
             self.method.load_state(checkpoint["reduction"])
         else:
@@ -243,8 +233,7 @@ class Reducer(Downstream):
     def learn_from(self, checkpoint: dict[str, Any], path: Path) -> None:
         if "reducer" not in checkpoint:
             raise ValueError(f"{path} was not written by the fit of a Reducer: give the folder of one")
-        own = {"method": describe_estimator(self.method)}
-        check_same(own, checkpoint["reducer"], path.parent.parent)
+        check_same(self._described(), checkpoint["reducer"], path.parent.parent)
 
     def fitted(self, data: dict[str, Any], metrics: dict[str, float]) -> FittedReducer:
         method = self.method if self.solves else self.learner.fitted()
@@ -257,14 +246,3 @@ class Reducer(Downstream):
             "metrics": metrics,
         }
         return FittedReducer(self.encoder, method, config)
-
-
-def has_classes(targets: Tensor) -> bool:
-    """Whether targets are classes, and any image has one."""
-    return targets.ndim == 1 and not targets.is_floating_point() and bool((targets >= 0).any())
-
-
-def gathered(parts: list[Features]) -> Features:
-    """The images of several batches as one."""
-    columns = ((part.features, part.targets, part.index) for part in parts)
-    return Features(*(torch.cat(column) for column in zip(*columns, strict=True)))

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from sklearn.base import clone
 from torch import Tensor, nn
 
 from ssl_transfer.data.batch import Batch
@@ -15,8 +16,7 @@ from ssl_transfer.downstream.reductions.learned import LearnedReduction
 from ssl_transfer.downstream.reductions.parametric_loss import neighbour_graph, neighbour_loss
 from ssl_transfer.encoders import Encoder
 from ssl_transfer.encoders.decoders import Decoder
-from ssl_transfer.evaluation.features import encode
-from ssl_transfer.evaluation.pixels import pixel_vectors
+from ssl_transfer.evaluation.features import encode, pixel_features
 from ssl_transfer.pretraining.base import run_seed
 
 NeighboursOf = Literal["features", "pixels"]
@@ -55,6 +55,12 @@ class TunedReduction(nn.Module):
         """The method, fitted: its network is the head."""
         return self.method.adopt(self.head)
 
+    def code(self, encoder: Encoder, images: Tensor) -> Tensor:
+        """Coordinates `(B, n_components)` of images, the head's part in float32."""
+        features = encoder(images)
+        with torch.autocast(images.device.type, enabled=False):
+            return self.head(features.float())
+
 
 class TunedMap(TunedReduction):
     """`ParametricMap` on a learning encoder: an image and a neighbour of it come together."""
@@ -65,7 +71,7 @@ class TunedMap(TunedReduction):
         assert isinstance(self.method, ParametricMap)
         self.rows = torch.from_numpy(data.indices("train")).to(device)
         if neighbours_of == "pixels":
-            vectors = pixel_vectors(torch.from_numpy(data.images(data.indices("train")))).to(device)
+            vectors = pixel_features(data, data.indices("train")).to(device)
         else:
             vectors = encode(encoder, data.loader("train", everywhere=True), device).features
         self.graph = neighbour_graph(vectors, self.method.n_neighbors, self.method.metric)
@@ -77,14 +83,19 @@ class TunedMap(TunedReduction):
         self.rows, self.graph = prepared["rows"].to(device), prepared["graph"].long().to(device)
 
     def loss(self, encoder: Encoder, batch: Batch, data: Any, epoch: int) -> Tensor:
+        self.take({"rows": self.rows, "graph": self.graph}, batch.index.device)  # a checkpoint comes on the CPU
         places = torch.searchsorted(self.rows, batch.index)
         choices = self.graph[places]  # (B, k)
         column = KeyedRandom(batch.index, run_seed(), epoch).uniform().mul(choices.shape[1]).long()
         partners = self.rows[choices.gather(1, column[:, None])[:, 0]]
         images = torch.from_numpy(data.images(partners.cpu().numpy())).to(batch.images.device)
-        a, b = self.head(encoder(torch.cat([batch.images, images])).float()).chunk(2)
+        a, b = self.code(encoder, torch.cat([batch.images, images])).chunk(2)
         with torch.autocast(images.device.type, enabled=False):
-            return neighbour_loss(a.float(), b.float())
+            return neighbour_loss(a, b)
+
+    def fitted(self) -> Reduction:
+        method = clone(self.method).set_params(landmarks=0)  # the head is a network of layers
+        return method.adopt(self.head)
 
 
 class TunedAutoencoder(TunedReduction):
@@ -100,8 +111,22 @@ class TunedAutoencoder(TunedReduction):
         self.decoder = Decoder(encoder.map_dim, encoder.map_size, encoder.shape, from_features=method.n_components)
 
     def loss(self, encoder: Encoder, batch: Batch, data: Any, epoch: int) -> Tensor:
-        restored = self.decoder(self.head(encoder(batch.images).float()))
+        restored = self.decoder(self.code(encoder, batch.images))
         return F.mse_loss(restored.float(), encoder.normalise(batch.images))
+
+
+UNUSED = ("epochs", "batch_size", "learning_rate", "landmarks", "noise", "masking", "whitening")
+
+
+def check_used(method: Reduction) -> None:
+    """Raise ValueError for an argument that means nothing while the encoder learns with the method."""
+    given, usual = method.get_params(), type(method)().get_params()
+    for name in UNUSED:
+        if name in given and given[name] != usual[name]:
+            raise ValueError(
+                f"model.method.{name} is for tuning Frozen: with a learning encoder leave it out, and use "
+                "trainer.max_epochs, data.batch_size and model.optimisation"
+            )
 
 
 TUNED: dict[type[Reduction], type[TunedReduction]] = {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ssl_transfer.data.batch import Batch
+from ssl_transfer.evaluation.pixels import pixel_vectors
 
 
 @dataclass
@@ -44,3 +46,9 @@ def encode(encoder: nn.Module, batches: Iterable[Batch], device: torch.device | 
         raise ValueError("no images to encode: the split is empty")
     features, targets, index = (torch.cat(column) for column in zip(*parts, strict=True))
     return Features(features, targets, index)
+
+
+def pixel_features(data: Any, rows: Any) -> Tensor:
+    """The images of some rows of a DataModule as vectors of pixels `(N, P)`, on the CPU; some hundred at a time."""
+    parts = [rows[start : start + 512] for start in range(0, len(rows), 512)]
+    return torch.cat([pixel_vectors(torch.from_numpy(data.images(part))) for part in parts])

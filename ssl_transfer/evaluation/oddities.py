@@ -81,7 +81,9 @@ def write_oddities(
 
     Its columns are kind, group, path and value. A row of the kind `near_duplicate` or `exact_duplicate` is an image of
     a group, which are numbered from 1 within a kind, and its value is the size of the group. A row of the kind
-    `isolated` has no group, and its value is the isolation.
+    `isolated` has no group, and its value is the isolation. Paths are written exactly as given, whatever they begin
+    with, so that a script finds the files; the rest is numbers and fixed words, so that no text needs a guard against
+    formulas.
 
     Args:
         path: the table.

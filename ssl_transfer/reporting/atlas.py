@@ -79,7 +79,9 @@ def make_atlas(
 
 
 def thumbnail_side(count: int) -> int:
-    """Longest side of a thumbnail among `count`, px.
+    """Longest side of a thumbnail among `count`, px: as large as fits the pixels of all, from 8 to 96.
+
+    The one rule for it: who holds thumbnails in memory reduces them to this side, and `make_atlas` leaves them so.
 
     >>> [thumbnail_side(count) for count in (1_000, 10_000, 60_000, 1_000_000)]
     [96, 78, 32, 8]

@@ -19,6 +19,7 @@
   }
   let selection = [];
   let found = null; // what the selection was searched by
+  let matches = []; // rows whose path contains what is searched, hidden ones too
   let picked = -1;
   let trail = []; // images picked before
   let tab = "selection";
@@ -75,7 +76,7 @@
   }
 
   // ---- colours
-  legend = openLegend(store, map, say, () => list());
+  legend = openLegend(store, map, say, () => { keepShown(); list(); });
   const column = legend.column;
 
   // ---- lists
@@ -105,10 +106,15 @@
   }
   const title = (panel, text, ...more) => panel.replaceChildren(make("h2", "", text), ...more);
 
-  function select(rows, show = true) {
-    selection = [...new Set(rows)].filter(map.isShown).sort((a, b) => a - b);
+  const shownOf = (rows) => [...new Set(rows)].filter(map.isShown).sort((a, b) => a - b);
+  function select(rows, show = true) { // what the legend hides belongs to no selection
+    selection = shownOf(rows);
     say(selection.length ? `${images(selection.length)} selected` : "Nothing selected");
     if (show || tab === "selection") open("selection");
+  }
+  function keepShown() { // after the legend hid or showed images; what was searched comes back, what was drawn does not
+    selection = shownOf(found === null ? selection : matches);
+    tellFound();
   }
   function composition() { // what the selection is made of, by the column that colours the map
     const shown = column();
@@ -124,12 +130,12 @@
     const panel = panels.selection;
     if (!selection.length) {
       const drag = "Draw a box or a lasso on the map, or search by path. With Shift held, dragging always draws a lasso; with Ctrl (⌘ on a Mac) as well it adds to what is selected, with Alt it takes away.";
-      return title(panel, found === null ? "No image selected" : `No path contains “${found}”`, make("p", "quiet", drag));
+      return title(panel, found === null ? "No image selected" : searched(), make("p", "quiet", drag));
     }
     const about = composition();
     return title(
       panel,
-      found === null ? `${images(selection.length)} selected` : `${plural(selection.length, "path contains", "paths contain")} “${found}”`,
+      found === null ? `${images(selection.length)} selected` : searched(),
       make("p", "quiet", about),
       actions(
         ["Download CSV", () => download(exportCsv())], ["Copy paths", copyPaths],
@@ -164,7 +170,7 @@
   function duplicatePanel() {
     const all = store.duplicates;
     if (!all.length) return title(panels.duplicates, "No near-duplicates");
-    const extra = all.flatMap((rows) => rows.slice(1));
+    const extra = shownOf(all.flatMap((rows) => rows.slice(1)));
     const blocks = all.slice(0, groupsDrawn).map((rows, place) => {
       const block = make("section", "group");
       const button = make("button", "heading", `Group ${whole(place + 1)}: ${images(rows.length)}`);
@@ -183,18 +189,19 @@
     more.addEventListener("click", () => { groupsDrawn += GROUPS; duplicatePanel(); });
     return title(
       panels.duplicates, plural(all.length, "group of near-duplicates", "groups of near-duplicates"),
-      actions([`Select all but the first of each (${whole(extra.length)})`, () => { found = null; select(extra); }]),
+      actions([`Select all but the first of each (${whole(extra.length)})`, () => { found = null; select(extra); }, !extra.length]),
       ...blocks, more,
     );
   }
   function outlierPanel() {
     const rows = store.isolated;
     if (!rows.length) return title(panels.outliers, "Isolation was not measured");
+    const shown = shownOf(rows);
     const value = new Map(rows.map((row, place) => [row, store.isolation[place]]));
     return title(
       panels.outliers, "Most isolated images",
       make("p", "quiet", "Farthest from all others in feature space, the farthest first; the number says how far."),
-      actions([`Select these ${whole(rows.length)}`, () => { found = null; select(rows); }]),
+      actions([`Select these ${whole(shown.length)}`, () => { found = null; select(shown); }, !shown.length]),
       grid(rows, (row) => value.get(row).toLocaleString("en", { minimumSignificantDigits: 3, maximumSignificantDigits: 3 })),
     );
   }
@@ -249,19 +256,30 @@
   const search = find("#search");
   const foundBox = find(".found");
   let lower = null;
+  function hiddenMatches() { // what the legend hides of them, in words
+    const hidden = matches.filter((row) => !map.isShown(row)).length;
+    if (hidden < matches.length) return hidden ? `, ${whole(hidden)} hidden` : "";
+    return hidden ? `, ${hidden > 1 ? "all " : ""}hidden by the legend` : "";
+  }
+  const searched = () =>
+    `${matches.length ? plural(matches.length, "path contains", "paths contain") : "No path contains"} “${found}”${hiddenMatches()}`;
+  function tellFound() {
+    foundBox.textContent = search.value ? `${whole(matches.length)} found${hiddenMatches()}` : "";
+  }
   function seek() {
     const part = search.value.toLowerCase();
     if (!part) {
-      foundBox.textContent = "";
+      matches = [];
+      tellFound();
       if (found !== null) { found = null; select([], false); }
       return;
     }
     lower ??= store.paths.map((path) => path.toLowerCase());
-    const rows = [];
-    lower.forEach((path, row) => { if (path.includes(part)) rows.push(row); });
+    matches = [];
+    lower.forEach((path, row) => { if (path.includes(part)) matches.push(row); });
     found = search.value;
-    select(rows);
-    foundBox.textContent = `${whole(selection.length)} found`;
+    select(matches);
+    tellFound();
   }
   let pause = 0;
   search.addEventListener("input", () => { clearTimeout(pause); pause = setTimeout(seek, 120); });
@@ -272,8 +290,10 @@
     if (selection.length) map.zoomTo(selection, 0.12);
   });
   function clear() {
-    search.value = foundBox.textContent = "";
+    search.value = "";
     found = null;
+    matches = [];
+    tellFound();
     hideTip();
     map.point(-1);
     useMode("move");

@@ -2,6 +2,10 @@
 
 One file that needs no network. Its data lie in script blocks, compressed, and are unpacked by `explorer_store.js`; the
 map (`explorer_map.js`) is drawn by regl-scatterplot on the graphics card, the rest is `explorer.js`.
+
+What the legend hides is in no selection and in no export. In a table that the page exports, and in the paths that it
+copies, a path stands exactly as given, so that a script finds the file; other text that a spreadsheet would take for a
+formula gets an apostrophe before it, and numbers stay numbers.
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ from ssl_transfer.reporting.formats import number
 from ssl_transfer.reporting.page import asset
 
 _MOST_ISOLATED = 500  # images listed as outliers, and at most a fiftieth of all
+_MOST_CATEGORIES = 50  # different integers that are categories; where more differ they are a scale
+_EXACT = 2**53  # up to which a page's numbers, which are float64, hold every integer
 _LIBRARIES = {"regl-scatterplot": "1.16.0", "regl": "2.1.1", "pub-sub-es": "3.0.0"}
 _MEANINGS = {  # by a part of the measure's name
     "trustworthi": "are images that lie close together on the map close in {space} too? 1 is best",
@@ -50,7 +56,9 @@ class Explorer:
         title: of the page.
         points: (N, 2) places on the map, any scale, finite.
         paths: N paths, as the reader knows them.
-        columns: name, N values; text makes categories, numbers a colour scale, None is missing. The first colours the
+        columns: name, N values; text and integers of which at most 50 differ make categories, other numbers a colour
+            scale, None and "" are missing. Integers that a float64 cannot hold are text. In a column `cluster` the
+            category -1 is "noise". A column without any value is left out; the first whose values differ colours the
             map at the start.
         thumbnails: N images `(C, H, W)`, uint8 or float in [0, 1], in one array or one after another.
         neighbours: (N, k) rows of the nearest images in feature space, nearest first.
@@ -174,7 +182,8 @@ def _payload(explorer: Explorer) -> Iterator[str]:
     atlas = make_atlas(explorer.thumbnails, explorer.points)
     count = len(explorer.paths)
     row = "<u2" if count <= 2**16 else "<u4"
-    columns = [_column(name, values) for name, values in explorer.columns.items()]
+    given = [_column(name, values) for name, values in explorer.columns.items()]
+    columns = [column for column in given if _different(*column)]
     isolated = _isolated(explorer.isolation)
     meta = {
         "count": count,
@@ -182,6 +191,7 @@ def _payload(explorer: Explorer) -> Iterator[str]:
         "k": explorer.neighbours.shape[1],
         "atlas": _atlas_meta(atlas),
         "columns": [about for about, _ in columns],
+        "start": next((place for place, column in enumerate(columns) if _different(*column) > 1), 0),
         "duplicates": [[int(member) for member in group] for group in explorer.duplicates if len(group) > 1],
         "isolated": isolated,
         "isolation": [float(explorer.isolation[place]) for place in isolated] if explorer.isolation is not None else [],
@@ -216,15 +226,39 @@ def _column(name: str, values: Sequence[str | float | int | None]) -> tuple[dict
 
     A missing number is NaN; a missing text has the place behind the last.
     """
-    if all(value is None or (isinstance(value, Real) and not isinstance(value, bool)) for value in values):
-        numbers = np.array([math.nan if value is None else float(value) for value in values], "<f8")
-        return {"name": name, "kind": "number"}, np.where(np.isfinite(numbers), numbers, np.nan)
+    known = [None if value == "" else value for value in values]
+    numbers = [value for value in known if isinstance(value, Real) and not isinstance(value, bool)]
+    integers = [int(value) for value in numbers if isinstance(value, int | np.integer)]
+    missing = known.count(None)
+    exact = all(abs(value) <= _EXACT for value in integers)
+    if len(integers) + missing == len(known) and (len(set(integers)) <= _MOST_CATEGORIES or not exact):
+        return _categories(name, known, integers=True)
+    if len(numbers) + missing == len(known) and exact:
+        floats = np.array([math.nan if value is None else float(value) for value in known], "<f8")
+        return {"name": name, "kind": "number"}, np.where(np.isfinite(floats), floats, np.nan)
+    return _categories(name, known, integers=False)
+
+
+def _categories(
+    name: str, values: Sequence[str | float | int | None], integers: bool
+) -> tuple[dict[str, Any], NDArray[np.generic]]:
+    """A column of text, or of integers in their order, which an export writes as numbers."""
     texts = [None if value is None else str(value) for value in values]
-    names = sorted({text for text in texts if text is not None}, key=_natural)
+    different = {text for text in texts if text is not None}
+    names = sorted(different, key=int) if integers else sorted(different, key=_natural)
     places = {text: place for place, text in enumerate(names)}
     width = next(width for width in ("u1", "u2", "u4") if len(names) < 2 ** (8 * int(width[1])))
     codes = np.array([len(names) if text is None else places[text] for text in texts], f"<{width}")
-    return {"name": name, "kind": "text", "names": names, "type": width}, codes
+    if integers and re.fullmatch(r"cluster( \(.*\))?", name):  # also where several tables bring one
+        names = ["noise" if text == "-1" else text for text in names]
+    return {"name": name, "kind": "text", "names": names, "type": width, "integers": integers}, codes
+
+
+def _different(about: Mapping[str, Any], values: NDArray[np.generic]) -> int:
+    """How many different values a column holds."""
+    if about["kind"] == "text":
+        return len(about["names"])
+    return len(np.unique(values[~np.isnan(values.astype(np.float64))]))
 
 
 def _natural(text: str) -> tuple[list[tuple[bool, int, str]], str]:

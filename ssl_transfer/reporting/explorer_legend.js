@@ -1,6 +1,6 @@
 "use strict";
 // What the colours of the map mean: the column it is coloured by, its categories or scale, and their names on the map.
-// `changed` is called when another column colours the map.
+// `changed` is called when another column colours the map or other images are shown on it.
 function openLegend(store, map, say, changed) {
   const colourBy = find("#colour");
   const categories = find(".categories");
@@ -111,6 +111,7 @@ function openLegend(store, map, say, changed) {
     else showAll.hidden = true;
     say(chosen.size ? `${images(mask.reduce((sum, one) => sum + one, 0))} shown` : "All images shown");
     map.show(mask);
+    changed();
     return shown?.kind === "text" && many() ? recolour() : map.settled();
   }
   categories.addEventListener("click", (event) => {
@@ -120,6 +121,7 @@ function openLegend(store, map, say, changed) {
   showAll.addEventListener("click", () => { chosen.clear(); isolated(); colourBy.focus(); });
   legendSearch.addEventListener("input", listCategories);
   colourBy.append(...store.columns.map(({ name }) => new Option(name)));
+  colourBy.selectedIndex = store.start;
   find(".by").hidden = !store.columns.length;
   colourBy.addEventListener("change", () => {
     if (chosen.size) map.show(null);

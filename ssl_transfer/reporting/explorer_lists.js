@@ -83,17 +83,19 @@ const actions = (...entries) => { // buttons in a row: [name, what it does, disa
   return row;
 };
 
-// Rows as a table; a text that a spreadsheet would take for a formula gets an apostrophe before it.
+// Rows as a table. A path stands as it is, whatever it begins with: a script must find the file. Numbers do too. Any other
+// text that a spreadsheet would take for a formula gets an apostrophe before it.
 function csvOf(rows, store) {
-  const cell = (text) => {
-    const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
-    return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
-  };
+  const cell = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const guarded = (text) => cell(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text);
   const value = (column, row) => {
     if (store.missing(column, row)) return "";
-    return column.kind === "number" ? String(column.values[row]) : cell(column.names[column.values[row]]);
+    if (column.kind === "number") return String(column.values[row]);
+    const name = column.names[column.values[row]];
+    if (column.integers) return name === "noise" ? "-1" : name;
+    return guarded(name);
   };
-  const head = ["path", ...store.columns.map((column) => column.name)].map(cell).join(",");
+  const head = ["path", ...store.columns.map((column) => guarded(column.name))].join(",");
   const lines = rows.map((row) => [cell(store.paths[row]), ...store.columns.map((c) => value(c, row))].join(","));
   return `${[head, ...lines].join("\r\n")}\r\n`;
 }

@@ -295,10 +295,12 @@ async function openMap(box, store, tell) {
 // In place of the map where there is none: the lists work without it.
 function noMap() {
   const nothing = () => {};
+  let visible = null; // as in openMap
   return {
-    colour: async () => {}, show: async () => {}, mark: nothing, point: nothing, zoomTo: nothing, everything: nothing,
+    colour: async () => {}, show: async (mask) => { visible = mask; }, mark: nothing, point: nothing, zoomTo: nothing, everything: nothing,
     zoom: nothing, pan: nothing, reveal: nothing, use: nothing, place: () => [0, 0], toScreen: () => [0, 0], fit: nothing,
-    inView: () => false, colourOf: () => "", isShown: () => true, nearest: () => -1, mode: () => "move", current: () => -1, marked: () => [],
+    inView: () => false, colourOf: () => "", isShown: (row) => !visible || visible[row] === 1, nearest: () => -1, mode: () => "move",
+    current: () => -1, marked: () => [],
     settled: async () => {}, view: () => [], draws: () => 0,
   };
 }

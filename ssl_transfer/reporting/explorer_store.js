@@ -77,13 +77,13 @@ async function openStore() {
 
   const said = (value) => {
     if (Number.isNaN(value)) return "none";
-    if (Number.isInteger(value) && Math.abs(value) < 1e15) return whole(value);
+    if (Number.isInteger(value) && Math.abs(value) <= 2 ** 53) return whole(value);
     const small = value !== 0 && (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e9);
     return small ? value.toExponential(3) : value.toLocaleString("en", { maximumSignificantDigits: 4 });
   };
   return {
     count: meta.count, paths, points, columns, duplicates: meta.duplicates, isolated: meta.isolated, paint, piece, said,
-    isolation: meta.isolation,
+    isolation: meta.isolation, start: meta.start,
     together: (rows) => [...rows].sort((a, b) => places[a] - places[b]), // what lies together on the map shares sheets
     near: (row) => Array.from(neighbours.subarray(row * meta.k, (row + 1) * meta.k)),
     missing: (column, row) =>

@@ -20,11 +20,10 @@ from ssl_transfer.downstream import load_model, reductions
 from ssl_transfer.downstream.fitted_reducer import FittedReducer
 from ssl_transfer.encoders import Encoder, load_encoder
 from ssl_transfer.encoders.config import read_config
-from ssl_transfer.evaluation.features import encode
+from ssl_transfer.evaluation.features import encode, pixel_features
 from ssl_transfer.evaluation.map_quality import FEWEST, map_quality
 from ssl_transfer.evaluation.neighbours import nearest
 from ssl_transfer.evaluation.oddities import exact_duplicates, isolation, near_duplicates, write_oddities
-from ssl_transfer.evaluation.pixels import pixel_vectors
 from ssl_transfer.reporting.embedding_atlas import write_atlas_table
 from ssl_transfer.reporting.explorer import Explorer, write_explorer
 from ssl_transfer.reporting.images import shrink, to_pixels
@@ -223,8 +222,7 @@ def _figures(seen: Seen, data: Any, rows: Any, seed: int) -> dict[str, str]:
     targets = np.asarray(data.table.targets)[rows]
     labels = targets if data.classes and targets.ndim == 1 else None
     figures = map_quality(seen.features, seen.coordinates, labels, seed=seed)
-    parts = [pixel_vectors(torch.from_numpy(data.images(part))) for part in _parts(rows)]
-    pixels = map_quality(torch.cat(parts), seen.coordinates, seed=seed)
+    pixels = map_quality(pixel_features(data, rows), seen.coordinates, seed=seed)
     shown = figures | {f"pixels_{name}": pixels[name] for name in pixels if name.startswith(("trust", "continuity"))}
     return {name: f"{value:.3f}" for name, value in shown.items()}
 
@@ -232,11 +230,7 @@ def _figures(seen: Seen, data: Any, rows: Any, seed: int) -> dict[str, str]:
 def _thumbnails(data: Any, rows: Any) -> Any:
     """Small pictures of all images, uint8 `(N, C, h, w)`: of 96 pixels where they are few, of 32 where many."""
     side = 96 if len(rows) <= 2_000 else 64 if len(rows) <= 15_000 else 32
-    small = np.concatenate([shrink(to_pixels(data.images(part)), side) for part in _parts(rows)])  # (N, h, w, 3)
+    parts = [rows[start : start + 512] for start in range(0, len(rows), 512)]
+    small = np.concatenate([shrink(to_pixels(data.images(part)), side) for part in parts])  # (N, h, w, 3)
     grey = bool((small[..., :1] == small).all())
     return np.ascontiguousarray(small.transpose(0, 3, 1, 2)[:, : 1 if grey else 3])
-
-
-def _parts(rows: Any) -> list[Any]:
-    """Some hundred rows at a time: their images need not all be in memory at once."""
-    return [rows[start : start + 512] for start in range(0, len(rows), 512)]

@@ -229,7 +229,7 @@ def test_the_rate_of_the_fit_holds_until_another_is_given(tmp_path: Path) -> Non
 
 def test_another_detector_than_the_fitted_one_is_refused(tmp_path: Path) -> None:
     _, run = fitted(tmp_path, detector=KNNDistance(n_neighbors=3))
-    with pytest.raises(ValueError, match=r"was fitted with KNNDistance\(n_neighbors=3\), and this is Mahalanobis\(\)"):
+    with pytest.raises(ValueError, match="was fitted with KNNDistance, and this is Mahalanobis"):
         running.predict(AnomalyDetector(SPEC, Mahalanobis()), ones(), run.path)
 
 
@@ -261,7 +261,7 @@ def test_compact_tuning_that_harms_says_so(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_frozen_fit_in_several_processes_is_refused() -> None:
     check_one_process(1, "a detector")
-    with pytest.raises(ValueError, match="one process fits a detector on a frozen encoder, not 2"):
+    with pytest.raises(ValueError, match="one process fits a detector, not 2"):
         check_one_process(2, "a detector")
 
 

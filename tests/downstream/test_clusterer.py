@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +151,25 @@ def test_what_it_refuses(finished: Finished, reducer: Path, tmp_path: Path) -> N
         running.predict(Clusterer(method=KMeans(10), reducer=str(reducer)), digits(), run.path)
     with pytest.raises(ValueError, match="not written by the fit of a Classifier"):
         running.test(Classifier(SPEC), digits(), run.path)
+
+
+def test_a_reducer_that_was_fitted_anew_changes_nothing(tmp_path: Path) -> None:
+    run = running.fit(Reducer(SPEC, PCA(3)), digits(), tmp_path / "map", **QUIET)
+    module = Clusterer(method=KMeans(5), reducer=str(run.model))
+    clusters = running.fit(module, digits(), tmp_path / "clusters", **QUIET)
+    before = running.test(Clusterer(method=KMeans(5)), digits(), clusters.path)["test/silhouette"]
+    running.fit(Reducer(SPEC, PCA(3, whiten=True)), digits(), tmp_path / "map", overwrite=True, **QUIET)
+    assert running.test(Clusterer(method=KMeans(5)), digits(), clusters.path)["test/silhouette"] == before
+    shutil.rmtree(tmp_path / "map")
+    assert running.test(Clusterer(method=KMeans(5)), digits(), clusters.path)["test/silhouette"] == before
+
+
+def test_a_resumed_fit_must_be_the_same(tmp_path: Path) -> None:
+    running.fit(Clusterer(SPEC, KMeans(5)), digits(), tmp_path, **QUIET)
+    with pytest.raises(ValueError, match=r"was fitted with KMeans\(n_clusters=5\), and this is KMeans\(n_clusters=4"):
+        running.fit(Clusterer(SPEC, KMeans(4)), digits(), tmp_path, resume=True, max_epochs=2, **QUIET)
+
+
+def test_a_single_cluster_is_told() -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    assert "one cluster only" in remarks(KMeans(1).fit(rows))[0]

@@ -35,7 +35,11 @@ QUIET: dict[str, Any] = {"enable_progress_bar": False, "verbose": False}
 
 
 def quick() -> ParametricMap:
-    return ParametricMap(epochs=4, hidden_dim=32)
+    return ParametricMap(epochs=4, hidden_dim=32, landmarks=200)
+
+
+def small() -> ParametricMap:
+    return ParametricMap(hidden_dim=32)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +112,7 @@ def test_another_method_than_the_fits_is_refused(
 def test_a_map_tunes_its_encoder(
     tmp_path: Path, encoder_folder: Path, digits_module: ImageDataModule, tuning: Any, neighbours_of: Any
 ) -> None:
-    module = Reducer(str(encoder_folder), quick(), tuning=tuning, neighbours_of=neighbours_of)
+    module = Reducer(str(encoder_folder), small(), tuning=tuning, neighbours_of=neighbours_of)
     run = fit(module, digits_module, tmp_path, max_epochs=1, **QUIET)
     images = torch.from_numpy(digits_module.images(np.arange(30)))
     with torch.inference_mode():
@@ -131,7 +135,7 @@ def test_a_resumed_fit_ends_where_an_uninterrupted_one_does(
     options: dict[str, Any] = {"max_epochs": 2, "precision": "32-true", **QUIET}
 
     def module() -> Reducer:
-        return Reducer(str(encoder_folder), quick(), tuning=Full(1.0))
+        return Reducer(str(encoder_folder), small(), tuning=Full(1.0))
 
     with pytest.raises(InterruptedError):
         fit(module(), digits_module, tmp_path / "a", callbacks=[KillAt()], **options)
@@ -143,7 +147,7 @@ def test_a_resumed_fit_ends_where_an_uninterrupted_one_does(
 
 def test_a_tuned_map_learns(tmp_path: Path, encoder_folder: Path, digits_module: ImageDataModule) -> None:
     settings: dict[str, Any] = {"neighbours_of": "pixels", "optimisation": Optimisation(lr=1e-2)}
-    module = Reducer(str(encoder_folder), quick(), tuning=Full(1.0), **settings)
+    module = Reducer(str(encoder_folder), small(), tuning=Full(1.0), **settings)
     figures = fit(module, digits_module, tmp_path, max_epochs=8, **QUIET).metrics()
     assert figures["val/pixels_trustworthiness_10"] > 0.85
 
@@ -201,3 +205,51 @@ def test_bad_input_is_told_before_the_work(
 ) -> None:
     with pytest.raises(ValueError, match=told):
         fit(Reducer(str(encoder_folder), method, tuning=Frozen()), digits_module, tmp_path, **QUIET)
+
+
+def test_another_tuning_than_the_fits_is_refused(
+    run: RunFolder, encoder_folder: Path, digits_module: ImageDataModule
+) -> None:
+    with pytest.raises(ValueError, match="was fitted with"):
+        predict(Reducer(str(encoder_folder), small(), tuning=Full()), digits_module, run.path)
+
+
+def test_a_resumed_fit_must_be_the_same(tmp_path: Path, encoder_folder: Path, digits_module: ImageDataModule) -> None:
+    fit(Reducer(str(encoder_folder), PCA(3)), digits_module, tmp_path, **QUIET)
+    with pytest.raises(ValueError, match=r"model.method: this run was fitted with PCA\(n_components=3"):
+        fit(Reducer(str(encoder_folder), PCA(2)), digits_module, tmp_path, resume=True, max_epochs=2, **QUIET)
+
+
+def test_the_given_method_stays_as_it_is() -> None:
+    method = PCA()
+    first, second = Reducer(method=method, n_components=2), Reducer(method=method, n_components=5)
+    assert (method.n_components, first.method.n_components, second.method.n_components) == (2, 2, 5)
+
+
+def test_the_seed_of_the_run_counts(tmp_path: Path, encoder_folder: Path, digits_module: ImageDataModule) -> None:
+    found = []
+    for seed in (0, 1):
+        module = Reducer(str(encoder_folder), quick())
+        run = fit(module, digits_module, tmp_path / str(seed), seed=seed, **QUIET)
+        found.append(load_model(run.model).transform(torch.from_numpy(digits_module.images(np.arange(5)))))
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+
+
+def test_training_images_need_no_labels(tmp_path: Path, encoder_folder: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (120, 8, 8), np.uint8)
+    labels = np.where(np.arange(120) < 80, -1, np.arange(120) % 2)
+    splits = np.where(np.arange(120) < 80, "train", "val")
+    np.savez(tmp_path / "some.npz", images=images, labels=labels, splits=splits)
+    data = ImageDataModule(str(tmp_path / "some.npz"))
+    figures = fit(Reducer(str(encoder_folder), PCA()), data, tmp_path / "run", **QUIET).metrics()
+    assert 0 < figures["val/knn_accuracy_1"] <= 1
+
+
+def test_a_label_budget_is_refused(tmp_path: Path, encoder_folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"data.label_budget 3 leaves out training images, and a Reducer reads no"):
+        fit(Reducer(str(encoder_folder), PCA()), ImageDataModule("digits", label_budget=3), tmp_path, **QUIET)
+
+
+def test_arguments_without_meaning_for_a_learning_encoder_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"model.method.epochs is for tuning Frozen.*trainer.max_epochs"):
+        Reducer(method=ParametricMap(epochs=3), tuning=Full())

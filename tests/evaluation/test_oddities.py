@@ -60,6 +60,7 @@ def test_none_among_images_that_differ() -> None:
 
 def test_the_table(planted: Tensor, tmp_path: Path) -> None:
     paths = [f'a, "{number}".png' for number in range(len(planted))]
+    paths[0], paths[600], paths[601] = "=a.png", "-b.png", "\tc.png"  # stay as they are: a script looks for them
     distances, indices = nearest(planted, k=10)
     groups, exact = near_duplicates(distances, indices), exact_duplicates(distances, indices)
     path = write_oddities(tmp_path / "new" / "oddities.csv", paths, groups, isolation(distances), exact, most=3)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ssl_transfer.reporting.atlas import Atlas, hilbert_order, make_atlas
+from ssl_transfer.reporting.atlas import Atlas, hilbert_order, make_atlas, thumbnail_side
 
 
 def cells(atlas: Atlas) -> list[NDArray[np.uint8]]:
@@ -52,6 +52,14 @@ def test_many_images_fit_their_bytes_on_several_sheets() -> None:
     assert sum(map(len, lean.sheets)) < 0.8 * sum(map(len, rich.sheets)) < 2_000_000
     shown = cells(rich)[7][..., 0].astype(int)
     assert np.abs(shown - images[7, 0]).mean() < 12
+
+
+def test_thumbnails_of_the_shared_side_are_left_as_they_are() -> None:
+    sides = [thumbnail_side(count) for count in (1, 6_666, 20_000, 60_000, 100_000, 10**9)]
+    assert sides == [96, 96, 55, 32, 24, 8]
+    images = np.random.default_rng(0).integers(0, 256, (9, 1, thumbnail_side(9), 50), dtype=np.uint8)
+    for image, cell in zip(images, cells(make_atlas(images, np.zeros((9, 2)))), strict=True):
+        np.testing.assert_array_equal(cell[..., 0], image[0])
 
 
 def test_what_is_close_on_the_map_shares_a_sheet() -> None:

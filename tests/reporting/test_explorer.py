@@ -157,10 +157,55 @@ def test_columns_of_every_kind(digits: Explorer, tmp_path: Path) -> None:
         "infinite": [float("inf")] * 300,
     }
     page = _Blocks(_written(dataclasses.replace(digits, columns=columns), tmp_path))
-    mixed, flags, many, nothing, _ = page.json("meta")["columns"]
-    assert mixed["names"] == ["9", "10"] and flags["names"] == ["False", "True"] and nothing["kind"] == "number"
+    mixed, flags, many = page.json("meta")["columns"]  # the two without any value are left out
+    assert mixed["names"] == ["9", "10"] and flags["names"] == ["False", "True"]
     assert many["type"] == "u2" and many["names"][:3] == ["id 0", "id 1", "id 2"]
-    assert np.isnan(np.frombuffer(page.bytes("column-4"), "<f8")).all()
+
+
+def test_few_different_integers_are_categories(digits: Explorer, tmp_path: Path) -> None:
+    columns: dict[str, Any] = {
+        "cluster": np.arange(300) % 12 - 1,
+        "cluster (second)": [None if row == 5 else row % 2 - 1 for row in range(300)],
+        "level": [-1, 10, 9] * 100,
+        "fifty": [row % 50 for row in range(300)],
+        "more": [row % 51 for row in range(300)],
+        "halves": [1, 2.5] * 150,
+    }
+    page = _Blocks(_written(dataclasses.replace(digits, columns=columns), tmp_path))
+    cluster, second, level, fifty, more, halves = page.json("meta")["columns"]
+    assert cluster["names"] == ["noise", *map(str, range(11))] and second["names"] == ["noise", "0"]
+    assert np.frombuffer(page.bytes("column-0"), "u1")[:3].tolist() == [0, 1, 2]
+    assert np.frombuffer(page.bytes("column-1"), "u1")[4:7].tolist() == [0, 2, 0]
+    assert level["names"] == ["-1", "9", "10"] and fifty["names"] == [str(number) for number in range(50)]
+    assert more["kind"] == halves["kind"] == "number"
+
+
+def test_large_integers_are_kept_exactly(digits: Explorer, tmp_path: Path) -> None:
+    columns: dict[str, Any] = {
+        "hash": [2**53 + 1 + row for row in range(300)],
+        "below": [-(10**400), *range(299)],
+        "fits": [2**53 - row for row in range(300)],
+        "mixed": [2**53 + 1, *[0.5] * 299],
+    }
+    page = _Blocks(_written(dataclasses.replace(digits, columns=columns), tmp_path))
+    hashes, below, fits, mixed = page.json("meta")["columns"]
+    assert hashes["names"] == [str(value) for value in columns["hash"]]
+    assert below["names"][:3] == [str(-(10**400)), "0", "1"] and mixed["names"] == ["0.5", str(2**53 + 1)]
+    assert fits["kind"] == "number" and np.frombuffer(page.bytes("column-2"), "<f8").tolist() == columns["fits"]
+
+
+def test_columns_without_value_are_left_out_and_the_first_that_differs_comes_first(
+    digits: Explorer, tmp_path: Path
+) -> None:
+    nothing: dict[str, Any] = {"none": [None] * 300, "blank": [""] * 300, "nan": [float("nan")] * 300}
+    same: dict[str, Any] = {"split": ["train", *[None] * 299], "one": [1.0] * 300}
+
+    def meta(columns: dict[str, Any]) -> Any:
+        return _Blocks(_written(dataclasses.replace(digits, columns=columns), tmp_path)).json("meta")
+
+    found = meta(nothing | same | {"value": [0.5, 1.5] * 150})
+    assert [column["name"] for column in found["columns"]] == ["split", "one", "value"] and found["start"] == 2
+    assert meta(nothing | same)["start"] == 0 and meta(nothing)["columns"] == []
 
 
 def test_an_explorer_that_does_not_fit_together_is_refused(digits: Explorer) -> None:
@@ -309,6 +354,45 @@ def test_an_export_is_no_formula(page: Chromium) -> None:
 
 
 @browser
+def test_clusters_are_shown_alone_and_exported_as_numbers(chromium: Chromium, digits: Explorer, tmp_path: Path) -> None:
+    columns: dict[str, Any] = {
+        "split": ["train"] * 300,
+        "cluster": [row % 3 - 1 for row in range(300)],
+        "hash": [-(2**60) - row for row in range(300)],
+    }
+    chromium.errors.clear()
+    chromium.open(write_explorer(dataclasses.replace(digits, columns=columns), tmp_path / "page.html"))
+    assert _state(chromium)["colour"] == "cluster"  # the first whose values differ
+    labels = "[...document.querySelectorAll('.categories .label')].map((label) => label.textContent)"
+    assert chromium.evaluate(labels) == ["noise", "0", "1"]
+    chromium.evaluate("explorer.isolate(0)")
+    chromium.evaluate("explorer.select([0, 1, 2, 3])")
+    assert _state(chromium)["selection"] == [0, 3]
+    chromium.evaluate("explorer.pick(0)")
+    assert f"cluster\nnoise\nhash\n{-(2**60)}" in chromium.evaluate("document.querySelector('#near').innerText")
+    table = list(csv.DictReader(io.StringIO(chromium.evaluate("explorer.exportCsv()"))))
+    assert [(line["cluster"], line["hash"]) for line in table] == [("-1", str(-(2**60) - row)) for row in (0, 3)]
+    assert chromium.errors == []
+
+
+@browser
+def test_paths_are_exported_and_copied_as_they_are(chromium: Chromium, digits: Explorer, tmp_path: Path) -> None:
+    paths = ["=a.png", "+b.png", "-c.png", "@d.png", "\te.png", 'f,"g".png', *digits.paths[6:]]
+    strange = dataclasses.replace(digits, paths=paths, columns={"=note": ["@text"] * 300})
+    chromium.errors.clear()
+    chromium.open(write_explorer(strange, tmp_path / "page.html"))
+    chromium.evaluate("explorer.select([0, 1, 2, 3, 4, 5])")
+    table = list(csv.DictReader(io.StringIO(chromium.evaluate("explorer.exportCsv()"))))
+    assert [line["path"] for line in table] == paths[:6]
+    assert {line["'=note"] for line in table} == {"'@text"}
+    clipboard = "{ writeText: async (text) => { window.copied = text; } }"
+    chromium.evaluate(f"Object.defineProperty(navigator, 'clipboard', {{ value: {clipboard} }}).onLine")
+    chromium.evaluate("document.querySelector('#selection .actions button:nth-child(2)').click()")
+    chromium.wait("window.copied")
+    assert chromium.evaluate("window.copied").split("\n") == paths[:6] and chromium.errors == []
+
+
+@browser
 def test_a_click_shows_neighbours_and_one_walks_on(page: Chromium, digits: Explorer) -> None:
     row = _alone(digits)
     page.click(*_at(page, row))
@@ -340,6 +424,62 @@ def test_search_and_legend(page: Chromium, digits: Explorer) -> None:
     assert _state(page)["selection"] == fours  # what is not shown is not selected
     page.evaluate("explorer.colour('score')")
     assert _state(page)["isolated"] == [] and page.evaluate("!document.querySelector('.scale').hidden")
+
+
+@browser
+def test_a_search_tells_what_the_legend_hides(page: Chromium, digits: Explorer) -> None:
+    found = "document.querySelector('.found').textContent"
+    heading = "document.querySelector('#selection h2').textContent"
+    fours = [row for row, digit in enumerate(digits.columns["digit"]) if digit == "4"]
+    page.evaluate("document.querySelector('#search').focus()")
+    for letter in "digits/4":
+        page.key(letter)
+    page.wait(f"{found} === '{len(fours)} found'")
+    page.evaluate("explorer.isolate(3)")
+    assert page.evaluate(found) == f"{len(fours)} found, all hidden by the legend"
+    assert page.evaluate(heading) == f"{len(fours)} paths contain “digits/4”, all hidden by the legend"
+    assert _state(page)["selection"] == []
+    page.evaluate("explorer.isolate(4)")  # as well
+    assert page.evaluate(found) == f"{len(fours)} found" and _state(page)["selection"] == fours
+    page.evaluate("document.querySelector('#search').select()")
+    for letter in "digits":
+        page.key(letter)
+    page.wait(f"{found}.startsWith('300 found')")
+    shown = [row for row, digit in enumerate(digits.columns["digit"]) if digit in ("3", "4")]
+    assert page.evaluate(found) == f"300 found, {300 - len(shown)} hidden" and _state(page)["selection"] == shown
+    page.evaluate("document.querySelector('#show-all').click()")
+    assert page.evaluate(found) == "300 found" and len(_state(page)["selection"]) == 300
+    page.evaluate("explorer.isolate(3)")
+    page.evaluate("explorer.colour('score')")  # shows all
+    page.wait(f"{found} === '300 found'")
+    page.key("Escape")
+    assert page.evaluate(found) == ""
+
+
+@browser
+def test_what_the_legend_hides_is_in_no_selection(page: Chromium, digits: Explorer) -> None:
+    ones = [row for row in range(20) if digits.columns["digit"][row] == "1"]
+    page.evaluate("explorer.select([...Array(20).keys()])")
+    page.evaluate("explorer.isolate(1)")
+    assert _state(page)["selection"] == _state(page)["marked"] == ones
+    table = list(csv.DictReader(io.StringIO(page.evaluate("explorer.exportCsv()"))))
+    assert [line["path"] for line in table] == [digits.paths[row] for row in ones]
+    page.evaluate("document.querySelector('#show-all').click()")
+    assert _state(page)["selection"] == ones  # what was dropped stays so
+    page.evaluate("explorer.open('duplicates')")
+    button = "document.querySelector('#duplicates .actions button')"
+    assert page.evaluate(f"{button}.textContent") == "Select all but the first of each (3)"
+    page.evaluate("explorer.isolate(3)")
+    assert page.evaluate(f"{button}.textContent") == "Select all but the first of each (2)"
+    page.evaluate(f"{button}.click()")
+    assert _state(page)["selection"] == [13, 23]
+    page.evaluate("explorer.isolate(3); explorer.isolate(1); explorer.open('duplicates')")
+    assert page.evaluate(f"{button}.disabled")
+    page.evaluate("explorer.open('outliers')")
+    assert digits.isolation is not None
+    far = [row for row in np.argsort(-digits.isolation, kind="stable")[:20] if digits.columns["digit"][row] == "1"]
+    told = page.evaluate("document.querySelector('#outliers .actions button').textContent")
+    assert told == f"Select these {len(far)}"
 
 
 @browser
@@ -470,6 +610,9 @@ def test_lists_work_without_webgl(digits: Explorer, tmp_path: Path) -> None:
         assert "needs WebGL" in plain.evaluate("document.querySelector('.no-map').textContent")
         plain.evaluate("explorer.select([1, 2])")
         assert plain.evaluate("document.querySelectorAll('#selection .thumb').length") == 2
+        plain.evaluate("explorer.select([0, 1, 2])")
+        plain.evaluate("explorer.isolate(1)")
+        assert _state(plain)["selection"] == [1]
 
 
 @browser
@@ -482,3 +625,16 @@ def test_pages_of_one_image_and_of_images_in_one_place(chromium: Chromium, digit
         chromium.evaluate("explorer.select([0]); explorer.pick(0); explorer.hover(0)")
         assert chromium.evaluate("Number.isFinite(explorer.place(0)[0])")
     assert chromium.errors == []
+
+
+@browser
+def test_a_phone_has_room_for_what_the_search_tells(page: Chromium) -> None:
+    page.resize(360, 740, phone=True)
+    page.evaluate("document.querySelector('#search').focus()")
+    for letter in "digits/4":
+        page.key(letter)
+    page.wait("explorer.state().selection.length")
+    page.evaluate("explorer.isolate(3)")
+    assert "hidden by the legend" in page.evaluate("document.querySelector('.found').textContent")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.resize(*page.size)

@@ -6,10 +6,12 @@ import warnings
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_transfer.downstream.reductions.reference_map import ReferenceMap, seed_of
+from ssl_transfer.downstream.reductions.settling import settle
 
 PLACING_EPOCHS = 100
 
@@ -99,26 +101,13 @@ class UMAP(ReferenceMap):
         indices, distances = self.neighbours(self.vectors_, self.n_neighbors, x)
         indices = indices.astype(np.int32)
         sigmas, rhos = functions.smooth_knn_dist(distances, float(self.n_neighbors), local_connectivity=0.0)
-        rows, columns, weights, _ = functions.compute_membership_strengths(
+        _, _, weights, _ = functions.compute_membership_strengths(
             indices, distances, sigmas, rhos, bipartite=True
         )
-        fitted = self.coordinates_.numpy()
-        strengths = weights.reshape(indices.shape)
-        shares = strengths / strengths.sum(1, keepdims=True)
-        start = (shares[:, :, None] * fitted[indices]).sum(1)  # each by itself: the draws follow from its last bit
-        strongest = np.repeat(strengths.max(1), self.n_neighbors)
-        kept = weights >= strongest / epochs
-        a, b = functions.find_ab_params(1.0, self.min_dist)
-        return functions.optimize_layout_euclidean(
-            start,
-            fitted.copy(),
-            rows[kept],
-            columns[kept],
-            epochs,
-            len(fitted),
-            (strongest[kept] / weights[kept]).astype(np.float64),  # epochs from one move along an edge to the next
-            a,
-            b,
-            np.random.RandomState(seed_of(self.seed)).randint(-(2**31) + 1, 2**31 - 1, 3).astype(np.int64),
-            initial_alpha=0.25,
-        )
+        weights = torch.from_numpy(weights.reshape(indices.shape))
+        shares = weights / weights.sum(1, keepdim=True)
+        near = torch.from_numpy(indices).long()
+        start = (shares[..., None] * self.coordinates_[near]).sum(1)
+        curve = functions.find_ab_params(1.0, self.min_dist)
+        strengths = weights / weights.amax(1, keepdim=True)
+        return settle(start, self.coordinates_, near, strengths, curve, epochs, seed_of(self.seed)).numpy()
