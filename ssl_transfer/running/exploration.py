@@ -24,6 +24,7 @@ from ssl_transfer.evaluation.features import encode, pixel_features
 from ssl_transfer.evaluation.map_quality import FEWEST, map_quality
 from ssl_transfer.evaluation.neighbours import nearest
 from ssl_transfer.evaluation.oddities import exact_duplicates, isolation, near_duplicates, write_oddities
+from ssl_transfer.reporting.atlas import thumbnail_side
 from ssl_transfer.reporting.embedding_atlas import write_atlas_table
 from ssl_transfer.reporting.explorer import Explorer, write_explorer
 from ssl_transfer.reporting.images import shrink, to_pixels
@@ -228,8 +229,8 @@ def _figures(seen: Seen, data: Any, rows: Any, seed: int) -> dict[str, str]:
 
 
 def _thumbnails(data: Any, rows: Any) -> Any:
-    """Small pictures of all images, uint8 `(N, C, h, w)`: of 96 pixels where they are few, of 32 where many."""
-    side = 96 if len(rows) <= 2_000 else 64 if len(rows) <= 15_000 else 32
+    """Small pictures of all images, uint8 `(N, C, h, w)`: the smaller, the more there are."""
+    side = thumbnail_side(len(rows))
     parts = [rows[start : start + 512] for start in range(0, len(rows), 512)]
     small = np.concatenate([shrink(to_pixels(data.images(part)), side) for part in parts])  # (N, h, w, 3)
     grey = bool((small[..., :1] == small).all())
