@@ -75,7 +75,7 @@ def explore(
     found = colouring(data, columns, rows)
     seen = look(maker, data, rows, where)
     with whole_folder(folder) as new:
-        write_exploration(new, f"{len(rows):,} images of {source}", data, rows, seen, found, seed)
+        write_exploration(new, source, data, rows, seen, found, seed)
     sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.1f} MB" for path in sorted(folder.glob("*.*")))
     print(f"wrote {folder}: {sizes}\nopen {folder / 'explore.html'} in a browser")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, TypeVar
 
+import numpy as np
 from sklearn.base import BaseEstimator
 
 T = TypeVar("T", bound=BaseEstimator)
@@ -12,7 +13,8 @@ T = TypeVar("T", bound=BaseEstimator)
 
 def describe_estimator(estimator: Any) -> dict[str, Any]:
     """Name and parameters, plain types: what `make_estimator` makes it again from, unfitted."""
-    return {"name": type(estimator).__name__, "parameters": estimator.get_params()}
+    parameters = {name: _plain(value) for name, value in estimator.get_params().items()}
+    return {"name": type(estimator).__name__, "parameters": parameters}
 
 
 def make_estimator(described: dict[str, Any], module: ModuleType, base: type[T]) -> T:
@@ -35,9 +37,11 @@ def known_estimators(module: ModuleType, base: type) -> list[str]:
 
 def check_known(estimator: Any, module: ModuleType, base: type, argument: str) -> None:
     """ValueError unless `estimator` is of a kind that `module` lists."""
-    known = known_estimators(module, base)
-    if type(estimator).__name__ not in known:
-        raise ValueError(f"{argument} {type(estimator).__name__} is unknown; known are {', '.join(known)}")
+    known, name = known_estimators(module, base), type(estimator).__name__
+    if name not in known:
+        raise ValueError(f"{argument} {name} is unknown; known are {', '.join(known)}")
+    if not isinstance(estimator, base):
+        raise ValueError(f"{argument} {name} is that of {type(estimator).__module__}: give ssl_transfer's {name}")
 
 
 def check_same(own: dict[str, Any], fitted: dict[str, Any], run: Any) -> None:
@@ -49,6 +53,11 @@ def check_same(own: dict[str, Any], fitted: dict[str, Any], run: Any) -> None:
                 f"model.{name}: {run} was fitted with {before}, and this is {now}: give the arguments of its fit, "
                 "which stand in its config.yaml"
             )
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's, which JSON can hold."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _told(value: Any, other: Any) -> str:

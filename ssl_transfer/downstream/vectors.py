@@ -1,7 +1,9 @@
-"""What all that is fitted on vectors asks of them: numbers that are finite, rows that differ."""
+"""What all that is fitted on vectors asks of them, finite numbers and rows that differ, and of its own arguments."""
 
 from __future__ import annotations
 
+import math
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,8 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import validate_data
 from torch import Tensor
+
+ABOVE_0, BELOW_1 = math.nextafter(0, 1), math.nextafter(1, 0)  # limits that are left out, for `check_real`
 
 
 def read_vectors(estimator: Any, X: ArrayLike | Tensor, fitting: bool) -> Tensor:
@@ -50,3 +54,36 @@ def check_varied(x: Tensor, who: str) -> None:
             f"{who} cannot learn from constant features: all {len(x)} rows are the same; give images that differ, or "
             "another encoder"
         )
+
+
+def check_whole(estimator: Any, name: str, least: int, none: str = "", rule: str = "must be") -> None:
+    """Raise ValueError unless the argument `name` of an estimator is a whole number, `least` or more.
+
+    none: what None is for, where it is allowed, as "for the usual number". rule: how the message goes on.
+    """
+    value = getattr(estimator, name)
+    if value is None and none:
+        return
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        rule = f"{rule} {least} or more" if whole else "must be a whole number"
+        raise ValueError(
+            f"{type(estimator).__name__}: {name} {rule}{f', or None {none}' if none else ''}, not {value!r}"
+        )
+
+
+def check_real(estimator: Any, name: str, least: float, most: float = math.inf, rule: str = "") -> None:
+    """Raise ValueError unless the argument `name` of an estimator is a finite number in `least` to `most`.
+
+    rule: how the message goes on; "must be 1 or more" where it is not given.
+    """
+    value = getattr(estimator, name)
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{type(estimator).__name__}: {name} must be a number, not {value!r}")
+    if not least <= float(value) <= most:
+        raise ValueError(f"{type(estimator).__name__}: {name} {rule or f'must be {least} or more'}, not {value!r}")
+
+
+def seed_of(seed: int) -> int:
+    """A seed, 0 or more, as NumPy and scikit-learn take it: a plain int below 2³²."""
+    return int(seed) % 2**32

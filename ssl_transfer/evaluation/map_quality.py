@@ -10,10 +10,9 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 from torch import Tensor
 
-from ssl_transfer.evaluation.neighbours import BLOCK, squared_distances
+from ssl_transfer.evaluation.neighbours import all_distances
 
 FEWEST = 5  # points
-NARROW = 16  # up to this width distances are computed by differences, which lose no digits
 VOTERS = (1, 10)  # k of the label kNN
 TRIPLETS = 50_000
 _PART = 2**20  # numbers at a time, so that they stay near the processor
@@ -114,22 +113,10 @@ def _neighbourhoods(
 
 def _own_distances(points: Tensor, queries: Tensor) -> Iterator[Tensor]:
     """Distances `(rows, N)` or their squares from queries `(Q,)` to points `(N, D)`, infinite to oneself, in blocks."""
-    for start, distances in _distances(points[queries], points):
+    for start, distances in all_distances(points[queries], points):
         own = queries[start : start + len(distances)]
         distances[torch.arange(len(own), device=own.device), own] = torch.inf
         yield distances
-
-
-def _distances(queries: Tensor, bank: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """As `squared_distances`, in blocks of the same rows; of narrow vectors without cancellation, and not squared."""
-    if bank.shape[1] > NARROW:
-        centre = bank.mean(0)
-        yield from squared_distances(queries - centre, bank - centre)
-        return
-    rows = max(1, BLOCK // len(bank))
-    for start in range(0, len(queries), rows):
-        part = queries[start : start + rows]
-        yield start, torch.cdist(part, bank, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _ranks(distances: Tensor, places: Tensor) -> Tensor:
@@ -202,7 +189,7 @@ def _label_knn(
     places[voting] = torch.arange(int(voting.sum()), device=low.device)
     bank, classes = bank[voting], classes[voting]
     right = dict.fromkeys(ks, 0)
-    for start, distances in _distances(low[labelled], bank):
+    for start, distances in all_distances(low[labelled], bank):
         asked = labelled[start : start + len(distances)]
         if train is None:
             distances[torch.arange(len(asked), device=low.device), places[asked]] = torch.inf

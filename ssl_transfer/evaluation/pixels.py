@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SIDE = 32  # larger images are averaged down to it
+BLOCK = 2**24  # pixels as float32 at once, 64 MiB
 
 
 def pixel_vectors(images: Tensor, side: int = SIDE) -> Tensor:
@@ -19,7 +20,7 @@ def pixel_vectors(images: Tensor, side: int = SIDE) -> Tensor:
     scale = max(1.0, max(height, width) / side)
     size = (max(1, round(height / scale)), max(1, round(width / scale)))
     parts = []
-    for part in images.split(4096):
-        pixels = part.float() / 255
+    for part in images.split(max(1, BLOCK // images[:1].numel() if len(images) else 1)):
+        pixels = part.float().div_(255)
         parts.append((F.adaptive_avg_pool2d(pixels, size) if scale > 1 else pixels).flatten(1))
     return torch.cat(parts)

@@ -30,9 +30,22 @@ def write_clusters(run: RunFolder, module: Clusterer, data: Any, figures: Mappin
         labels=targets[rows] if data.classes and targets.ndim == 1 else None,
         names=data.classes or [],
         choice=Choice(method.chosen_by, method.choice_, method.n_clusters_) if method.choice_ else None,
-        figures={name.removeprefix("val/"): value for name, value in figures.items() if name.startswith("val/")},
+        figures=_shown(figures),
         warnings=module.remarks,
         facts=[("Method", repr(method)), ("Encoder", module.reducer or str(module.chosen_encoder[0]))],
     )
     page.write(run.clusters)
     return run.clusters
+
+
+NAMES = {"hungarian_accuracy": "Hungarian accuracy", "nmi": "NMI", "ari": "ARI", "silhouette": "silhouette"}
+
+
+def _shown(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the validation split, in words; with their interval where it was measured."""
+    shown: dict[str, Any] = {}
+    for name, words in NAMES.items():
+        value, bounds = figures.get(f"val/{name}"), [figures.get(f"val/{name}_{end}") for end in ("low", "high")]
+        if value is not None:
+            shown[f"{words}, validation images"] = value if None in bounds else (value, *bounds)
+    return shown

@@ -19,7 +19,7 @@ from ssl_transfer.pretraining.monitor import Monitor
 from ssl_transfer.running import fit as running
 from ssl_transfer.running.calm import calm
 from ssl_transfer.running.folder import RunFolder
-from ssl_transfer.running.processes import check_alone, check_processes, check_shares, parting
+from ssl_transfer.running.processes import check_alone, check_processes, check_shares, check_split, parting
 from ssl_transfer.running.recorder import RunCheckpoint
 
 DEFAULT_DIRECTORY = "runs/last"
@@ -128,7 +128,9 @@ class TrainingCommand(LightningCLI):
             for path in running.write_outputs(run, self.model, self.datamodule, outputs or []):
                 print(f"wrote {path}")
         else:
-            check_shares(self.trainer, self.datamodule, ("val" if subcommand == "validate" else "test",))
+            split = "val" if subcommand == "validate" else "test"
+            check_split(self.datamodule, split)
+            check_shares(self.trainer, self.datamodule, (split,))
             self._evaluate(run, config, verbose=False)
             of_the_run = config.get("ckpt_path") is None
             with parting(self.trainer):

@@ -64,7 +64,7 @@ def map_maker(model: str, method: str | None, seed: int) -> MapMaker:
         path = path / "model"  # the run's folder will do
     if (path / "encoder").is_dir() and (path / "golden.safetensors").exists():
         return _fitted(path, method)
-    method = method or METHODS[0]
+    method = {name.lower(): name for name in METHODS}.get((method or METHODS[0]).lower(), method)
     if method not in METHODS:
         raise ValueError(f"--method must be {', '.join(METHODS[:-1])} or {METHODS[-1]}, not {method!r}")
     path = path / "encoder" if (path / "encoder").is_dir() else path
@@ -112,13 +112,11 @@ def chosen_rows(count: int, limit: int | None) -> Any:
 
 
 def colouring(data: Any, tables: str | None, rows: Any) -> dict[str, list[Any]]:
-    """Everything that may colour the map, label first."""
+    """Everything that may colour the map: what was asked for first, then label, split and a manifest's own."""
     paths = [str(data.table.paths[row]) for row in rows]
     own = _own_columns(data, rows)
-    groups = [("source", own), ("manifest", data.columns(rows))]
-    for table in named_tables(tables):
-        groups.append((table.parent.name or table.stem, _joined(table, paths, own)))
-    return unique_names(groups)
+    asked = [(table.parent.name or table.stem, _joined(table, paths, own)) for table in named_tables(tables)]
+    return unique_names([*asked, ("source", own), ("manifest", data.columns(rows))])
 
 
 def named_tables(tables: str | None) -> list[Path]:

@@ -22,7 +22,7 @@ from ssl_transfer.running.divergence import DivergenceGuard
 from ssl_transfer.running.finish import finish, report_figures, write_outputs
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.pace import Pace
-from ssl_transfer.running.processes import check_processes, check_shares, parting
+from ssl_transfer.running.processes import check_processes, check_shares, check_split, parting
 from ssl_transfer.running.progress import ImagesProgressBar
 from ssl_transfer.running.recorder import RunCheckpoint, RunRecorder, callback
 from ssl_transfer.running.watch import Watch
@@ -84,6 +84,7 @@ def test(
     """
     run = RunFolder(directory)
     trainer = _bare_trainer(run, **trainer_options)
+    check_split(data, "test")
     check_shares(trainer, data, ("test",))
     checkpoint = ready(module, run.fitted_checkpoint())
     with readable(checkpoint):
@@ -181,6 +182,8 @@ def fit_with(
             with parting(trainer):
                 if trainer.is_global_zero:
                     finish(trainer, run, module, data, figures)
+                    if verbose:
+                        print(closing_line(run))
     finally:
         if trainer.is_global_zero:
             run.settle()
@@ -229,6 +232,12 @@ def opening_line(trainer: pl.Trainer, module: pl.LightningModule, data: Any, run
     return (
         f"{type(module).__name__} on {data.source} ({counts}; {shape}), {device} {trainer.precision}, into {run.path}"
     )
+
+
+def closing_line(run: RunFolder) -> str:
+    """What a fit has left to use and to look at."""
+    left = [path for path in (run.encoder, run.model, run.clusters, run.summary) if path.exists()]
+    return f"wrote {run.path}: {', '.join(path.name for path in left)}"
 
 
 def _yaml(config: str | dict[str, Any]) -> str:

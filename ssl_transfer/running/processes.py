@@ -69,6 +69,16 @@ def check_shares(trainer: pl.Trainer, data: Any, splits: Sequence[str]) -> None:
             )
 
 
+def check_split(data: Any, split: str) -> None:
+    """Raise ValueError unless a split has images to score."""
+    data.setup()
+    if not len(data.indices(split)):
+        raise ValueError(
+            f"data.source {data.source} has no {split} split: fit and score with --data.{split}_fraction 0.2, or give "
+            f"a source that has one"
+        )
+
+
 def check_alone(trainer: pl.Trainer, verb: str) -> None:
     """Refuse several processes where one file is written from one process's outputs."""
     if trainer.world_size > 1:

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from ssl_transfer.downstream.vectors import check_varied, read_vectors
+from ssl_transfer.downstream.vectors import check_varied, check_whole, read_vectors
 
 Labels = NDArray[np.int64]
 NOISE = -1
@@ -148,12 +148,12 @@ class Clustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         raise NotImplementedError
 
 
-def check_number(who: str, n_clusters: int | None, most: int) -> None:
-    """Raise ValueError unless a number of clusters is 1 or more, or None with `most` 2 or more."""
-    if n_clusters is not None and (not isinstance(n_clusters, int | np.integer) or n_clusters < 1):
-        raise ValueError(f"{who}: n_clusters must be 1 or more, or None to have it chosen, not {n_clusters!r}")
-    if n_clusters is None and most < 2:
-        raise ValueError(f"{who}: most is the largest number of clusters that is tried, 2 or more, not {most!r}")
+def check_number(clustering: Clustering) -> None:
+    """Raise ValueError unless `n_clusters` is 1 or more, or None, `most` is 2 or more and `seed` 0 or more."""
+    check_whole(clustering, "n_clusters", 1, none="to have it chosen")
+    if clustering.n_clusters is None:
+        check_whole(clustering, "most", 2, rule="is the largest number of clusters that is tried,")
+    check_whole(clustering, "seed", 0)
 
 
 def by_size(labels: NDArray[np.integer], count: int) -> Labels:

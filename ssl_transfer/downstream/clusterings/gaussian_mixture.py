@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from ssl_transfer.downstream.clusterings.base import MINUTES, Assignment, Clustering, check_number, drawn
+from ssl_transfer.downstream.vectors import seed_of
 
 CHOOSING = 5000  # points that the number of clusters is chosen on
 REGULARISE = 1e-4  # added to variances, as a share of the mean variance
@@ -88,7 +89,7 @@ class GaussianMixture(Clustering):
         return probabilities
 
     def check(self, count: int, width: int) -> None:
-        check_number(type(self).__name__, self.n_clusters, self.most)
+        check_number(self)
         if self.covariance not in COVARIANCES:
             raise ValueError(
                 f"GaussianMixture: covariance must be {', '.join(COVARIANCES[:-1])} or {COVARIANCES[-1]}, not "
@@ -129,7 +130,7 @@ class GaussianMixture(Clustering):
         options = {"covariance_type": self.covariance, "reg_covar": REGULARISE, "max_iter": 200}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # `converged_` tells
-            return mixture.GaussianMixture(k, random_state=self.seed, **options).fit(x.numpy())
+            return mixture.GaussianMixture(k, random_state=seed_of(self.seed), **options).fit(x.numpy())
 
     def _fitted(self) -> mixture.GaussianMixture:
         """Scikit-learn's mixture, rebuilt."""

@@ -12,6 +12,7 @@ from sklearn import cluster
 from torch import Tensor
 
 from ssl_transfer.downstream.clusterings.base import MINUTES, NOISE, Assignment, Clustering, by_size
+from ssl_transfer.downstream.vectors import check_whole
 from ssl_transfer.evaluation.neighbours import nearest
 
 PAIR, NUMBER = 10e-9, 2e-9  # seconds of a pair of points, and of each number of them
@@ -67,9 +68,7 @@ class HDBSCAN(Clustering):
 
     def check(self, count: int, width: int) -> None:
         for name, least in (("min_cluster_size", 2), ("min_samples", 1)):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int | np.integer) or value < least):
-                raise ValueError(f"HDBSCAN: {name} must be {least} or more, or None for a default, not {value!r}")
+            check_whole(self, name, least, none="for a default")
         super().check(count, width)
 
     def fewest_points(self) -> int:

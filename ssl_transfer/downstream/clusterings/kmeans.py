@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from ssl_transfer.downstream.clusterings.base import Assignment, Clustering, by_size, check_number, drawn
+from ssl_transfer.downstream.vectors import seed_of
 from ssl_transfer.evaluation.clustering import silhouette
 
 STARTS = 20  # of which the best goes on
@@ -67,7 +68,7 @@ class KMeans(Clustering):
         return self
 
     def check(self, count: int, width: int) -> None:
-        check_number(type(self).__name__, self.n_clusters, self.most)
+        check_number(self)
         super().check(count, width)
 
     def fewest_points(self) -> int:
@@ -97,7 +98,7 @@ class KMeans(Clustering):
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Number of distinct clusters", category=ConvergenceWarning)
             try:
-                found = cluster.KMeans(k, n_init=starts, random_state=self.seed).fit(x.numpy())
+                found = cluster.KMeans(k, n_init=starts, random_state=seed_of(self.seed)).fit(x.numpy())
             except ConvergenceWarning as error:
                 raise ValueError(
                     f"KMeans: n_clusters is {k} and fewer of the {len(x)} vectors differ: set n_clusters lower"

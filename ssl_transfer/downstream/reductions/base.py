@@ -13,16 +13,17 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from ssl_transfer.downstream.vectors import check_varied, read_vectors
+from ssl_transfer.downstream.vectors import check_varied, check_whole, read_vectors
 
 Coordinates = NDArray[np.float32]
+METRICS = ("euclidean", "cosine")  # of the reductions that know neighbours
 
 
 class Reduction(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Base of the reductions: from vectors `(N, D)` to coordinates `(N, n_components)`, float32.
 
-    `fit` learns from N vectors, `transform` places new ones. A subclass has the argument `n_components`, checks what it
-    is given in `check` before any work, and sets its attributes, which end in `_`, in `fit`.
+    `fit` learns from N vectors, `transform` places new ones. A subclass has the arguments `n_components` and
+    `seed`, checks what it is given in `check` before any work, and sets its attributes, which end in `_`, in `fit`.
     """
 
     most_points: ClassVar[int | None] = None
@@ -32,6 +33,7 @@ class Reduction(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     """Whether `transform` is as quick on few vectors as on many."""
 
     n_components: int
+    seed: int
     n_features_in_: int
     _n_features_out: int
 
@@ -46,8 +48,8 @@ class Reduction(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def check(self, count: int, width: int) -> None:
         """Raise ValueError, before any work, unless `count` vectors of `width` can be reduced as asked."""
         name = type(self).__name__
-        if not isinstance(self.n_components, int) or self.n_components < 1:
-            raise ValueError(f"{name}: n_components must be 1 or more, not {self.n_components!r}")
+        check_whole(self, "n_components", 1)
+        check_whole(self, "seed", 0)
         if self.n_components > width:
             raise ValueError(
                 f"{name}: n_components is {self.n_components} and there are only {width} features: ask for at most "

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -17,6 +16,7 @@ from ssl_transfer.downstream.reductions.base import coordinates
 from ssl_transfer.downstream.reductions.learned import BLOCK, LearnedReduction
 from ssl_transfer.downstream.reductions.networks import Standardise, StandardisedMLP, train
 from ssl_transfer.downstream.reductions.whiten import DIRECTIONS, Restore, Whitened
+from ssl_transfer.downstream.vectors import ABOVE_0, BELOW_1, check_real, check_whole
 from ssl_transfer.optimisation import Optimisation
 
 DECODER = "decoder."  # begins the names of the decoder's tensors
@@ -80,17 +80,11 @@ class BottleneckAutoencoder(LearnedReduction):
     def check(self, count: int, width: int) -> None:
         super().check(count, width)
         for name, least in (("hidden_dim", 1), ("layers", 0), ("epochs", 1), ("batch_size", 2)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{type(self).__name__}: {name} must be {least} or more, not {value!r}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"{type(self).__name__}: learning_rate must be above 0, not {self.learning_rate!r}")
-        if not 0 <= self.whitening <= 0.5:
-            raise ValueError(f"{type(self).__name__}: whitening is a power, 0 to 0.5, not {self.whitening!r}")
-        if self.noise < 0:
-            raise ValueError(f"{type(self).__name__}: noise is a standard deviation, 0 or more, not {self.noise!r}")
-        if not 0 <= self.masking < 1:
-            raise ValueError(f"{type(self).__name__}: masking is a share, 0 or more and below 1, not {self.masking!r}")
+            check_whole(self, name, least)
+        check_real(self, "learning_rate", ABOVE_0, rule="must be above 0")
+        check_real(self, "whitening", 0, 0.5, rule="is a power, 0 to 0.5")
+        check_real(self, "noise", 0, rule="is a standard deviation, 0 or more")
+        check_real(self, "masking", 0, BELOW_1, rule="is a share, 0 or more and below 1")
 
     def fit(self, X: ArrayLike | Tensor, y: object = None) -> Self:
         """Train on vectors `(N, D)`, on their device; y is ignored.
@@ -151,12 +145,6 @@ class BottleneckAutoencoder(LearnedReduction):
         if hasattr(self, "decoder_"):
             self.decoder_.to(device)
         return super().to(device)
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        assert tags.transformer_tags is not None
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
 
     def _decoder(self, width: int) -> nn.Sequential:
         read = min(width, DIRECTIONS)

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_transfer.downstream.reductions.reference_map import ReferenceMap, seed_of
+from ssl_transfer.downstream.reductions.reference_map import ReferenceMap
+from ssl_transfer.downstream.vectors import check_whole, seed_of
 
 MID_NEAR, FURTHER = 0.5, 2.0  # pairs of each kind to one of neighbours
 STATE = "preprocessing."
@@ -54,10 +55,9 @@ class PaCMAP(ReferenceMap):
 
     def check(self, count: int, width: int) -> None:
         """Raise ValueError, before any work, unless `count` vectors of `width` can be reduced as asked."""
-        if self.n_neighbors < 1:
-            raise ValueError(f"PaCMAP: n_neighbors must be 1 or more, not {self.n_neighbors}")
-        if self.iterations < 1:
-            raise ValueError(f"PaCMAP: iterations must be 1 or more, not {self.iterations}")
+        check_whole(self, "n_components", 1)
+        check_whole(self, "n_neighbors", 1)
+        check_whole(self, "iterations", 1)
         super().check(count, width)
 
     def fewest_points(self) -> int:

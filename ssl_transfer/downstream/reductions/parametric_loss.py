@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ssl_transfer.downstream.reductions.base import METRICS
 from ssl_transfer.evaluation.neighbours import nearest
 
-METRICS = ("euclidean", "cosine")
 BLOCK = 2**18  # kernel values held at once
 
 

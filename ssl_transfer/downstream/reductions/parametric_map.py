@@ -10,11 +10,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ssl_transfer.downstream.reductions.base import Coordinates
+from ssl_transfer.downstream.reductions.base import METRICS, Coordinates
 from ssl_transfer.downstream.reductions.landmarks import LandmarkNetwork
 from ssl_transfer.downstream.reductions.learned import LearnedReduction
 from ssl_transfer.downstream.reductions.networks import Standardised, StandardisedMLP, train
-from ssl_transfer.downstream.reductions.parametric_loss import METRICS, neighbour_graph, neighbour_loss
+from ssl_transfer.downstream.reductions.parametric_loss import neighbour_graph, neighbour_loss
+from ssl_transfer.downstream.vectors import ABOVE_0, check_real, check_whole
 from ssl_transfer.optimisation import Optimisation
 
 LEARNT_FROM = 200_000  # points: the exact graph of all neighbours takes time by the square of their number
@@ -83,11 +84,9 @@ class ParametricMap(LearnedReduction):
     def check(self, count: int, width: int) -> None:
         least = {"n_neighbors": 1, "epochs": 1, "landmarks": 0, "hidden_dim": 1, "layers": 0, "batch_size": 2}
         for name, limit in least.items():
-            value = getattr(self, name)
-            if not (name == "epochs" and value is None) and (not isinstance(value, int) or value < limit):
-                raise ValueError(f"ParametricMap: {name} must be {limit} or more, not {value!r}")
-        if self.learning_rate is not None and self.learning_rate <= 0:
-            raise ValueError(f"ParametricMap: learning_rate must be above 0, not {self.learning_rate}")
+            check_whole(self, name, limit, none="for the usual number" if name == "epochs" else "")
+        if self.learning_rate is not None:
+            check_real(self, "learning_rate", ABOVE_0, rule="must be above 0")
         if self.metric not in METRICS:
             raise ValueError(f"ParametricMap: metric must be {' or '.join(METRICS)}, not {self.metric!r}")
         super().check(count, width)

@@ -17,19 +17,18 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from ssl_transfer.downstream.reductions.base import Coordinates, Reduction, coordinates
+from ssl_transfer.downstream.reductions.base import METRICS, Coordinates, Reduction, coordinates
+from ssl_transfer.downstream.reductions.recognised import Recognised
 from ssl_transfer.evaluation.neighbours import nearest
-
-METRICS = ("euclidean", "cosine")
 
 
 class ReferenceMap(Reduction):
     """Base of the maps that a library arranges: they have no formula for new points, but places among the fitted.
 
     Fitted: `vectors_ (N, D)`, of unit length where the metric is cosine, and `coordinates_ (N, n_components)`, both
-    float32. New points are placed by the fitted ones alone, never by each other, with the library's own functions. A
-    vector that was fitted keeps its place, so that `fit_transform(X)` is `transform(X)`; where several fitted vectors
-    are equal, all get the place of the first.
+    float32. New points are placed by the fitted ones alone, never by each other, as the library places them. A vector
+    that was fitted keeps its place, also where rounding changed it, so that `fit_transform(X)` is `transform(X)`; where
+    several fitted vectors are equal, all get the place of the first.
 
     A subclass has the argument `metric` and names its library, arranges points in `arrange`, and places in `place`.
     """
@@ -64,7 +63,7 @@ class ReferenceMap(Reduction):
             found = torch.from_numpy(coordinates(self.arrange(x)))
         if not bool(torch.isfinite(found).all()):
             raise ValueError(f"{type(self).__name__} found no place for some points: scale the features to about one")
-        self.vectors_, self.coordinates_ = x, found
+        self._remember(x, found[_first_of_equals(x)])
         return self
 
     def fit_transform(self, X: ArrayLike | Tensor, y: object = None) -> Coordinates:
@@ -74,7 +73,7 @@ class ReferenceMap(Reduction):
     def transform(self, X: ArrayLike | Tensor) -> Coordinates:
         """Coordinates `(Q, n_components)` of vectors `(Q, D)`: those of the fitted, places among them for others."""
         x = self._prepared(self.read(X))
-        known = self._known(x)
+        known = self._recognised.rows(x)
         new = known < 0
         found = self.coordinates_[known]
         if bool(new.any()):
@@ -97,7 +96,7 @@ class ReferenceMap(Reduction):
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         """Become the fitted map that wrote `state`."""
-        self.vectors_, self.coordinates_ = state["vectors"], state["coordinates"]
+        self._remember(state["vectors"], state["coordinates"])
         self.n_features_in_ = self.vectors_.shape[1]
         self._n_features_out = self.n_components
         return self
@@ -123,13 +122,9 @@ class ReferenceMap(Reduction):
         x = x.cpu() + 0.0  # a copy, where −0 is 0
         return F.normalize(x, dim=1) if self.metric == "cosine" else x.contiguous()
 
-    def _known(self, x: Tensor) -> Tensor:
-        """Which fitted vector each is, −1 for none."""
-        first: dict[int, int] = {}
-        for i, row in enumerate(self.vectors_.numpy()):
-            first.setdefault(hash(row.tobytes()), i)
-        rows = torch.tensor([first.get(hash(row.tobytes()), -1) for row in x.numpy()])
-        return torch.where((self.vectors_[rows] == x).all(1), rows, -1)
+    def _remember(self, vectors: Tensor, places: Tensor) -> None:
+        self.vectors_, self.coordinates_ = vectors, places
+        self._recognised = Recognised(vectors)
 
 
 @contextmanager
@@ -142,6 +137,7 @@ def _threads_kept() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def seed_of(seed: int) -> int:
-    """A seed as numpy takes it."""
-    return int(np.uint32(seed % 2**32))
+def _first_of_equals(x: Tensor) -> Tensor:
+    """The first row that equals each row of x `(N, D)`, int64 `(N,)`."""
+    first: dict[bytes, int] = {}
+    return torch.tensor([first.setdefault(row.tobytes(), i) for i, row in enumerate(x.numpy())])

@@ -11,8 +11,9 @@ FARTHEST = 4.0  # that one force moves a point at rate one
 POINTS = 2**12  # settled at once
 
 
-def settle(start: Tensor, fitted: Tensor, near: Tensor, weights: Tensor, curve: tuple[float, float], epochs: int,
-           seed: int) -> Tensor:
+def settle(
+    start: Tensor, fitted: Tensor, near: Tensor, weights: Tensor, curve: tuple[float, float], epochs: int, seed: int
+) -> Tensor:
     """Coordinates `(Q, n)` of points that are drawn from `start (Q, n)` to the rows `near (Q, k)` of `fitted (N, n)`.
 
     umap-learn draws which neighbours pull in an epoch and what pushes; here each neighbour pulls in every epoch as

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_transfer.downstream.reductions.reference_map import ReferenceMap, seed_of
+from ssl_transfer.downstream.reductions.reference_map import ReferenceMap
+from ssl_transfer.downstream.vectors import check_real, check_whole, seed_of
 
 MANY = 10_000  # from so many fitted points on, forces come from a grid (FFT), below from a tree (Barnes and Hut)
 PLACING_PERPLEXITY = 5.0
@@ -54,11 +56,10 @@ class TSNE(ReferenceMap):
         """Raise ValueError, before any work, unless `count` vectors of `width` can be reduced as asked."""
         if self.n_components not in (1, 2):
             raise ValueError(f"TSNE: n_components must be 1 or 2, not {self.n_components!r}: for more take UMAP or PCA")
-        if self.iterations < 1:
-            raise ValueError(f"TSNE: iterations must be 1 or more, not {self.iterations}")
+        check_whole(self, "iterations", 1)
+        check_real(self, "perplexity", -math.inf)
         super().check(count, width)
-        if not self.perplexity >= 1:
-            raise ValueError(f"TSNE: perplexity must be 1 or more, not {self.perplexity}")
+        check_real(self, "perplexity", 1)
 
     def fewest_points(self) -> int:
         """One more than the neighbours that are looked at."""

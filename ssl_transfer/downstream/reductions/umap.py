@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_transfer.downstream.reductions.reference_map import ReferenceMap, seed_of
+from ssl_transfer.downstream.reductions.reference_map import ReferenceMap
 from ssl_transfer.downstream.reductions.settling import settle
+from ssl_transfer.downstream.vectors import check_real, check_whole, seed_of
 
 PLACING_EPOCHS = 100
 
@@ -19,9 +20,10 @@ PLACING_EPOCHS = 100
 class UMAP(ReferenceMap):
     """Uniform manifold approximation and projection (McInnes et al. 2018, https://arxiv.org/abs/1802.03426).
 
-    umap-learn arranges the points; the neighbours are exact. New points are placed by its functions as its `transform`
-    places each of them alone, whatever else is in the batch; the one exception are points with all neighbours at about
-    the same place, whose reach has a floor from the mean distance in the batch. Its import takes seconds.
+    umap-learn arranges the points; the neighbours are exact. New points are placed by the forces that its `transform`
+    places them by, each alone, but with draws that rounding does not change (`settle`); the one exception are points
+    with all neighbours at about the same place, whose reach has a floor from the mean distance in the batch. The import
+    of umap-learn takes seconds.
 
     Args:
         n_neighbors: of a point, itself counted: more of them show more of the whole, and less of the detail.
@@ -56,12 +58,10 @@ class UMAP(ReferenceMap):
 
     def check(self, count: int, width: int) -> None:
         """Raise ValueError, before any work, unless `count` vectors of `width` can be reduced as asked."""
-        if self.n_neighbors < 2:
-            raise ValueError(f"UMAP: n_neighbors counts the point itself and must be 2 or more, not {self.n_neighbors}")
-        if not 0 <= self.min_dist <= 1:
-            raise ValueError(f"UMAP: min_dist must lie in 0 to 1, not {self.min_dist}")
-        if self.epochs is not None and self.epochs < 3:
-            raise ValueError(f"UMAP: epochs must be 3 or more, or None for the usual number, not {self.epochs}")
+        check_whole(self, "n_components", 1)
+        check_whole(self, "n_neighbors", 2, rule="counts the point itself and must be")
+        check_whole(self, "epochs", 3, none="for the usual number")
+        check_real(self, "min_dist", 0, 1, rule="must lie in 0 to 1")
         super().check(count, width)
 
     def fewest_points(self) -> int:
@@ -95,15 +95,13 @@ class UMAP(ReferenceMap):
             return made.fit_transform(x.numpy())
 
     def place(self, x: Tensor) -> NDArray[Any]:
-        """Coordinates of new vectors `(Q, D)`: the mean of their neighbours', then the arrangement with these fixed."""
+        """Coordinates of new vectors `(Q, D)`: the mean of their neighbours', then settled with these fixed."""
         functions = self.library("umap.umap_")
         epochs = PLACING_EPOCHS if self.epochs is None else self.epochs // 3
         indices, distances = self.neighbours(self.vectors_, self.n_neighbors, x)
         indices = indices.astype(np.int32)
         sigmas, rhos = functions.smooth_knn_dist(distances, float(self.n_neighbors), local_connectivity=0.0)
-        _, _, weights, _ = functions.compute_membership_strengths(
-            indices, distances, sigmas, rhos, bipartite=True
-        )
+        _, _, weights, _ = functions.compute_membership_strengths(indices, distances, sigmas, rhos, bipartite=True)
         weights = torch.from_numpy(weights.reshape(indices.shape))
         shares = weights / weights.sum(1, keepdim=True)
         near = torch.from_numpy(indices).long()

@@ -119,7 +119,9 @@ def test_what_vectors_are_refused(make: Callable[[], Clustering]) -> None:
     ("make", "words"),
     [
         (lambda: KMeans(0), "n_clusters must be 1 or more, or None to have it chosen, not 0"),
-        (lambda: KMeans(2.5), "n_clusters must be 1 or more"),  # type: ignore[arg-type]
+        (lambda: KMeans(2.5), "n_clusters must be a whole number, or None to have it chosen, not 2.5"),  # type: ignore[arg-type]
+        (lambda: KMeans(most=2.5), "most must be a whole number, not 2.5"),  # type: ignore[arg-type]
+        (lambda: GaussianMixture(seed=-1), "seed must be 0 or more, not -1"),
         (lambda: KMeans(most=1), "most is the largest number"),
         (lambda: KMeans(141), "at least 141 points with these settings, got n_samples=140"),
         (lambda: GaussianMixture(0), "n_clusters must be 1 or more"),

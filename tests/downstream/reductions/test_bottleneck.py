@@ -89,6 +89,8 @@ def test_the_network_is_the_transform() -> None:
         ({"batch_size": 1}, "batch_size must be 2 or more, not 1"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0, not 0.0"),
         ({"whitening": 0.6}, "whitening is a power, 0 to 0.5, not 0.6"),
+        ({"noise": float("nan")}, "noise must be a number, not nan"),
+        ({"epochs": True}, "epochs must be a whole number, not True"),
         ({"noise": -1.0}, "noise is a standard deviation, 0 or more, not -1.0"),
         ({"masking": 1.0}, "masking is a share, 0 or more and below 1, not 1.0"),
         ({"n_components": 65}, "n_components is 65 and there are only 64 features"),

@@ -81,6 +81,7 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
         (PaCMAP(n_neighbors=20), "at least 71 points .* n_samples=60: .* below two sevenths of their number"),
         (PaCMAP(n_neighbors=0), "n_neighbors must be 1 or more, not 0"),
         (PaCMAP(iterations=0), "iterations must be 1 or more"),
+        (PaCMAP(iterations=1.5), "iterations must be a whole number, not 1.5"),  # type: ignore[arg-type]
         (PaCMAP(65), "only 64 features: ask for at most 64"),
         (PaCMAP(metric="l1"), "metric must be euclidean or cosine, not 'l1'"),  # type: ignore[arg-type]
     ]:

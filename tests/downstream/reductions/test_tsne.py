@@ -64,6 +64,8 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     for made, word in [
         (TSNE(3), "n_components must be 1 or 2, not 3: for more take UMAP or PCA"),
         (TSNE(perplexity=40), "at least 121 points .* n_samples=60: .* set perplexity below a third of their number"),
+        (TSNE(perplexity=None), "perplexity must be a number, not None"),  # type: ignore[arg-type]
+        (TSNE(perplexity=float("nan")), "perplexity must be a number, not nan"),
         (TSNE(perplexity=-1), "perplexity must be 1 or more, not -1"),
         (TSNE(perplexity=3, metric="l1"), "metric must be euclidean or cosine, not 'l1'"),  # type: ignore[arg-type]
         (TSNE(perplexity=3, iterations=0), "iterations must be 1 or more"),
