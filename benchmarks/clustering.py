@@ -11,6 +11,7 @@ runs/benchmarks/clustering.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ SEEDS = 3
 def main() -> None:
     options_of = parser(__doc__)
     options_of.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
-    options_of.add_argument("--so_far", action="store_true", help="write the table of the sets that are asked for")
+    options_of.add_argument("--so_far", action="store_true", help="write the table of what is done")
     options_of.add_argument("--seeds", type=int, default=SEEDS)
     options = options_of.parse_args()
     seeds = 1 if options.quick else options.seeds
@@ -44,16 +45,21 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {}
     for name in options.sets:
         pretrained(base / "reduction", name, options.root, options.quick)
-        for reads in INPUTS:
-            for seed in range(seeds):
-                for method, figures in once(folder, base / "reduction", name, reads, seed, options).items():
-                    found.setdefault(f"{SETS[name]}_clusters/{method}_{reads}", []).append(figures)
+        for reads, seed in itertools.product(INPUTS, range(seeds)):
+            if options.so_far and not kept(folder, name, reads, seed).exists():
+                continue
+            for method, figures in once(folder, base / "reduction", name, reads, seed, options).items():
+                found.setdefault(f"{SETS[name]}_clusters/{method}_{reads}", []).append(figures)
     if set(options.sets) != set(SETS) and not options.so_far:
-        print("the table needs all sets (--so_far writes one of these)")
+        print("the table needs all sets (--so_far writes one of what is done)")
         return
     rows = [r for id, figures in found.items() for r in rows_of(id, figures)]
     write("clustering", rows, time.monotonic() - started, [*NOTES, *options.note], options.quick)
     show(rows)
+
+
+def kept(folder: Path, name: str, reads: str, seed: int) -> Path:
+    return folder / f"{name}-{reads}-{seed}.json"
 
 
 NOTES = (
@@ -70,7 +76,7 @@ def once(
     folder: Path, kept_vectors: Path, name: str, reads: str, seed: int, options: Any
 ) -> dict[str, dict[str, float]]:
     """Figures of every method on one input, kept in a file."""
-    file = folder / f"{name}-{reads}-{seed}.json"
+    file = kept(folder, name, reads, seed)
     if not file.exists():
         data = ImageDataModule(name, root=options.root, val_fraction=0.0)
         data.setup()
