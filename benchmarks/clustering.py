@@ -26,7 +26,7 @@ from ssl_transfer import HDBSCAN, UMAP, GaussianMixture, ImageDataModule, KMeans
 from ssl_transfer.evaluation.clustering import cluster_figures
 
 INPUTS = {"pixels": "pixels", "simclr": "narrow", "gradients": "narrow_gradients"}
-FLOORS = ("kmeans_pixels", "kmeans_umap_pixels", "mixture_umap_pixels")
+FLOORS = ("kmeans_pixels", "kmeans_umap_pixels", "mixture_umap_pixels", "hdbscan_umap_pixels")
 SEEDS = 3
 
 
