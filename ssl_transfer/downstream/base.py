@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
@@ -42,6 +42,12 @@ class Downstream(pl.LightningModule):
     def changes_encoder(self) -> bool:
         """Whether a fit leaves another encoder than it was given."""
         return self.tuning.trains_encoder
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if hasattr(self, "encoder") and not self.tuning.trains_encoder:
+            self.encoder.eval()  # BatchNorm statistics and dropout of a frozen encoder stay put
+        return self
 
     def learn_from(self, checkpoint: dict[str, Any], path: Path) -> None:
         """Take from a fitted checkpoint what must be known before the module is built.

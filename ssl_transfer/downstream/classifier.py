@@ -99,12 +99,6 @@ class Classifier(Downstream):
         self.test_confusion = MulticlassConfusionMatrix(len(self.classes))
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> Classifier:
-        super().train(mode)
-        if hasattr(self, "encoder") and not self.tuning.trains_encoder:
-            self.encoder.eval()  # BatchNorm statistics and dropout of a frozen encoder stay put
-        return self
-
     def configure_optimizers(self) -> Any:
         if self.solves:
             return None

@@ -107,12 +107,6 @@ class Clusterer(FeatureTask):
             self.method.check(len(data.indices("train")), width)
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> Clusterer:
-        super().train(mode)
-        if hasattr(self, "encoder"):
-            self.encoder.eval()  # BatchNorm statistics and dropout of a frozen encoder stay put
-        return self
-
     def configure_optimizers(self) -> None:
         return None
 

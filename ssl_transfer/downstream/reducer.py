@@ -102,12 +102,6 @@ class Reducer(FeatureTask):
             self.learner = TUNED[type(self.method)](self.method, self.encoder)
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> Reducer:
-        super().train(mode)
-        if hasattr(self, "encoder") and not self.tuning.trains_encoder:
-            self.encoder.eval()  # BatchNorm statistics and dropout of a frozen encoder stay put
-        return self
-
     def configure_optimizers(self) -> Any:
         if self.solves:
             return None
