@@ -35,10 +35,11 @@ class TunedReduction(nn.Module):
         self.method = method
         self.head = method.build(encoder.feature_dim)
 
-    def prepare(self, encoder: Encoder, data: Any, neighbours_of: NeighboursOf, device: torch.device) -> None:
-        """Before the first epoch: read what the loss needs of the training split."""
+    def prepare(self, encoder: Encoder, data: Any, neighbours_of: NeighboursOf, device: torch.device) -> Tensor:
+        """Before the first epoch: read what the loss needs of the training split; returns its features `(N, D)`."""
         features = encode(encoder, data.loader("train", everywhere=True), device).features
         self.head.measure(features)
+        return features
 
     def prepared(self) -> dict[str, Tensor]:
         """What `prepare` found, beside weights and buffers, for the checkpoint."""
@@ -65,16 +66,15 @@ class TunedReduction(nn.Module):
 class TunedMap(TunedReduction):
     """`ParametricMap` on a learning encoder: an image and a neighbour of it come together."""
 
-    def prepare(self, encoder: Encoder, data: Any, neighbours_of: NeighboursOf, device: torch.device) -> None:
+    def prepare(self, encoder: Encoder, data: Any, neighbours_of: NeighboursOf, device: torch.device) -> Tensor:
         """Find the neighbours of every training image, by the features as they are now or by the pixels."""
-        super().prepare(encoder, data, neighbours_of, device)
+        features = super().prepare(encoder, data, neighbours_of, device)
         assert isinstance(self.method, ParametricMap)
         self.rows = torch.from_numpy(data.indices("train")).to(device)
-        if neighbours_of == "pixels":
-            vectors = pixel_features(data, data.indices("train")).to(device)
-        else:
-            vectors = encode(encoder, data.loader("train", everywhere=True), device).features
+        by_pixels = neighbours_of == "pixels"
+        vectors = pixel_features(data, data.indices("train")).to(device) if by_pixels else features
         self.graph = neighbour_graph(vectors, self.method.n_neighbors, self.method.metric)
+        return features
 
     def prepared(self) -> dict[str, Tensor]:
         return {"rows": self.rows.cpu(), "graph": self.graph.int().cpu()}
