@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
     "AnomalyDetector": "ssl_transfer.downstream",
+    "AsIs": "ssl_transfer.downstream",
     "Autoencoder": "ssl_transfer.pretraining",
     "Batch": "ssl_transfer.data.batch",
     "BottleneckAutoencoder": "ssl_transfer.downstream",
@@ -25,16 +26,20 @@ _PUBLIC = {
     "Full": "ssl_transfer.downstream",
     "GaussianKDE": "ssl_transfer.downstream",
     "GaussianMixture": "ssl_transfer.downstream",
+    "Gradual": "ssl_transfer.downstream",
     "HDBSCAN": "ssl_transfer.downstream",
     "ImageDataModule": "ssl_transfer.data.module",
     "KMeans": "ssl_transfer.downstream",
     "KNNDistance": "ssl_transfer.downstream",
+    "LinearThenFull": "ssl_transfer.downstream",
+    "LoRA": "ssl_transfer.downstream",
     "Mahalanobis": "ssl_transfer.downstream",
     "OneClassSVM": "ssl_transfer.downstream",
     "Optimisation": "ssl_transfer.optimisation",
     "PCA": "ssl_transfer.downstream",
     "PaCMAP": "ssl_transfer.downstream",
     "ParametricMap": "ssl_transfer.downstream",
+    "Partial": "ssl_transfer.downstream",
     "PatchMemoryBank": "ssl_transfer.downstream",
     "ReconstructionError": "ssl_transfer.downstream",
     "Reducer": "ssl_transfer.downstream",
@@ -42,7 +47,9 @@ _PUBLIC = {
     "Scratch": "ssl_transfer.downstream",
     "SimCLR": "ssl_transfer.pretraining",
     "StreamDataModule": "ssl_transfer.data.stream",
+    "Surgical": "ssl_transfer.downstream",
     "TSNE": "ssl_transfer.downstream",
+    "Target": "ssl_transfer.downstream",
     "UMAP": "ssl_transfer.downstream",
     "Views": "ssl_transfer.data.views",
     "fit": "ssl_transfer.running.fit",
@@ -66,6 +73,7 @@ if TYPE_CHECKING:
     from ssl_transfer.downstream import TSNE as TSNE
     from ssl_transfer.downstream import UMAP as UMAP
     from ssl_transfer.downstream import AnomalyDetector as AnomalyDetector
+    from ssl_transfer.downstream import AsIs as AsIs
     from ssl_transfer.downstream import BottleneckAutoencoder as BottleneckAutoencoder
     from ssl_transfer.downstream import Classifier as Classifier
     from ssl_transfer.downstream import Clusterer as Clusterer
@@ -74,16 +82,22 @@ if TYPE_CHECKING:
     from ssl_transfer.downstream import Full as Full
     from ssl_transfer.downstream import GaussianKDE as GaussianKDE
     from ssl_transfer.downstream import GaussianMixture as GaussianMixture
+    from ssl_transfer.downstream import Gradual as Gradual
     from ssl_transfer.downstream import KMeans as KMeans
     from ssl_transfer.downstream import KNNDistance as KNNDistance
+    from ssl_transfer.downstream import LinearThenFull as LinearThenFull
+    from ssl_transfer.downstream import LoRA as LoRA
     from ssl_transfer.downstream import Mahalanobis as Mahalanobis
     from ssl_transfer.downstream import OneClassSVM as OneClassSVM
     from ssl_transfer.downstream import PaCMAP as PaCMAP
     from ssl_transfer.downstream import ParametricMap as ParametricMap
+    from ssl_transfer.downstream import Partial as Partial
     from ssl_transfer.downstream import PatchMemoryBank as PatchMemoryBank
     from ssl_transfer.downstream import ReconstructionError as ReconstructionError
     from ssl_transfer.downstream import Reducer as Reducer
     from ssl_transfer.downstream import Scratch as Scratch
+    from ssl_transfer.downstream import Surgical as Surgical
+    from ssl_transfer.downstream import Target as Target
     from ssl_transfer.downstream import load_model as load_model
     from ssl_transfer.downstream.conformal import ConformalCalibration as ConformalCalibration
     from ssl_transfer.encoders import Encoder as Encoder

@@ -17,6 +17,10 @@ train and use
   test       score a fitted run on the test split
   predict    write predictions.parquet for every image of a source
 
+decide
+  advise     freeze, tune or start over, before training: ssl-transfer advise runs/a/encoder labelled/ --label_budget 20
+  evidence   did pretraining help, from one label a class to all: ssl-transfer evidence runs/a/encoder labelled/
+
 look
   demo       the whole story on handwritten digits, in two minutes: ssl-transfer demo
   scan       check every image of a source and write a manifest: ssl-transfer scan photos/
@@ -27,7 +31,7 @@ look
 Every verb explains itself: ssl-transfer VERB --help.  A mistake gets one line; --debug shows the traceback.
 """
 TRAINING = ("fit", "validate", "test", "predict")
-VERBS = (*TRAINING, "demo", "scan", "inspect", "embed", "explore")
+VERBS = (*TRAINING, "demo", "scan", "inspect", "embed", "explore", "advise", "evidence")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -134,13 +134,14 @@ def _candidates(classes: Sequence[str]) -> list[type[Any]]:
     """The classes that may be chosen where these are expected: ours among them and their subclasses, without bases."""
     found: list[type[Any]] = []
     todo = [_imported(path) for path in classes]
+    public = import_module("ssl_transfer").__all__
     while todo:
         owner = todo.pop(0)
         if owner is None:
             continue
         below = owner.__subclasses__()
         todo += below
-        base = any(_ours(subclass) for subclass in below)
+        base = owner.__name__ not in public and any(_ours(subclass) for subclass in below)
         if _ours(owner) and not base and owner not in found:
             found.append(owner)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,21 @@ def total_steps(trainer: Any) -> int:
     if not math.isfinite(total) or total < 0:
         raise ValueError("a fit needs an end that the schedule can know: give trainer.max_epochs or trainer.max_steps")
     return int(total)
+
+
+@dataclass
+class ParameterGroup:
+    """Parameters that learn at one rate.
+
+    Args:
+        name: of the group.
+        parameters: of which those that are frozen are left out.
+        lr_factor: their learning rate as a share of the optimisation's.
+    """
+
+    name: str
+    parameters: Iterable[nn.Parameter]
+    lr_factor: float = 1.0
 
 
 @dataclass
@@ -60,23 +75,23 @@ class Optimisation:
             return 1.0
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
 
-    def configure(
-        self, modules: Sequence[nn.Module], total_steps: int, lr_factors: Sequence[float] | None = None
-    ) -> dict[str, Any]:
-        """What `configure_optimizers` returns for the trainable parameters of `modules`.
+    def configure(self, parts: Sequence[nn.Module | ParameterGroup], total_steps: int) -> dict[str, Any]:
+        """What `configure_optimizers` returns for the trainable parameters of `parts`.
 
-        lr_factors: each module's learning rate as a share of `lr`; 1 by default.
+        A module learns at the full rate. Raises ValueError if a parameter stands twice.
         """
-        groups: list[dict[str, Any]] = []
-        for module, factor in zip(modules, lr_factors or [1.0] * len(modules), strict=True):
-            trainable = [p for p in module.parameters() if p.requires_grad]
+        made: list[dict[str, Any]] = []
+        for part in parts:
+            group = ParameterGroup(type(part).__name__, part.parameters()) if isinstance(part, nn.Module) else part
+            trainable = [p for p in group.parameters if p.requires_grad]
             for decay, kept in ((self.weight_decay, lambda p: p.ndim > 1), (0.0, lambda p: p.ndim <= 1)):
                 if members := [p for p in trainable if kept(p)]:
-                    groups.append({"params": members, "weight_decay": decay, "lr": factor * self.lr})
+                    lr = group.lr_factor * self.lr
+                    made.append({"params": members, "weight_decay": decay, "lr": lr, "name": group.name})
         optimiser: torch.optim.Optimizer
         if self.optimiser == "sgd":
-            optimiser = torch.optim.SGD(groups, lr=self.lr, momentum=0.9, nesterov=True)
+            optimiser = torch.optim.SGD(made, lr=self.lr, momentum=0.9, nesterov=True)
         else:
-            optimiser = torch.optim.AdamW(groups, lr=self.lr)
+            optimiser = torch.optim.AdamW(made, lr=self.lr)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: self.factor(step, total_steps))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

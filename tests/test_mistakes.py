@@ -72,7 +72,7 @@ def test_an_unknown_model(mistake: Mistake) -> None:
 
 def test_an_unknown_tuning(mistake: Mistake) -> None:
     given = ("fit", "--model", "Classifier", "--data.source", "digits", "--model.tuning")
-    assert "did you mean Frozen? Known are Compact, Frozen, Full, Scratch" in mistake(*given, "Frozn")
+    assert "did you mean Frozen? Known are AsIs, Compact, Frozen, Full, Gradual" in mistake(*given, "Frozn")
     assert "tuning.l2 must be 0 or more" in mistake(*given, "Frozen", "--model.tuning.l2", "-1")
     assert "unknown option --model.tuning.solv; did you mean --model.tuning.solve?" in mistake(
         *given, "Frozen", "--model.tuning.solv", "true"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_transfer.optimisation import Optimisation
+from ssl_transfer.optimisation import Optimisation, ParameterGroup
 
 
 def test_the_schedule_rises_linearly_and_falls_by_a_cosine() -> None:
@@ -25,7 +25,8 @@ def test_only_matrices_decay_and_only_the_trainable_learn() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 3))
     network[2].bias.requires_grad_(False)
     head = nn.Linear(3, 1)
-    made = Optimisation(lr=0.1, weight_decay=0.3, warmup=0).configure([head, network], 10, lr_factors=[1.0, 0.5])
+    parts = [head, ParameterGroup("network", network.parameters(), 0.5)]
+    made = Optimisation(lr=0.1, weight_decay=0.3, warmup=0).configure(parts, 10)
     groups = made["optimizer"].param_groups
     found = {id(p): (group["initial_lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     assert found == {

@@ -1,4 +1,4 @@
-"""`ssl-transfer inspect`: an encoder folder in words and a table."""
+"""`ssl-transfer inspect`: an encoder folder in words and a table, or what a tuning makes of its layers."""
 
 from __future__ import annotations
 
@@ -6,37 +6,79 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
+    from ssl_transfer.downstream.tuning import Tuning
     from ssl_transfer.encoders.encoder import Encoder
 
 
-def inspect(encoder: str) -> int:
-    """Tell what an encoder folder holds: its stages, input, objective, data and figures.
+def inspect(
+    encoder: str,
+    tuning: Tuning | None = None,
+    lr: float = 1e-3,
+    epochs: int = 10,
+    size: int | None = None,
+    channels: int = 3,
+) -> int:
+    """Tell what an encoder folder holds, or what a tuning makes of each of its layers.
 
-    The folder is loaded, and so checked, first.
+    A folder is loaded, and so checked, first. Examples: ssl-transfer inspect runs/simclr/encoder
+    ssl-transfer inspect runs/simclr/encoder --tuning Partial --tuning.n_stages 1
+    ssl-transfer inspect vgg16 --size 64 --tuning Gradual
 
     Args:
-        encoder: the folder.
+        encoder: the folder; with a tuning also the name of a network.
+        tuning: Frozen, AsIs, Partial, Full, LinearThenFull, Gradual, Surgical, LoRA, Scratch or Compact: prints the
+            layer table, with what learns and how fast, in the first epoch.
+        lr: the learning rate of the optimisation.
+        epochs: of the fit.
+        size: side of the images in pixels; by default that of the folder, or 224 for a network's name.
+        channels: of the images, for a network's name.
 
     Raises:
-        ValueError: no encoder folder, or one that does not load.
+        ValueError: no encoder folder, or one that does not load; a tuning that does not suit it.
     """
     from rich.console import Console
 
     from ssl_transfer.encoders.config import read_config
     from ssl_transfer.encoders.folder import load_encoder
 
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
+    if tuning is not None:
+        return _tell_layers(console, encoder, tuning, lr, epochs, size, channels)
     path = Path(encoder).expanduser()
     loaded = load_encoder(path)
     config = read_config(path)
-    console = Console(highlight=False)
     console.print(f"[bold]Encoder {config['architecture']}[/bold], trained by {config['objective']}")
     console.print(_words(loaded, config, path))
     console.print(_stages(loaded))
     for title in ("metrics", "training", "data", "versions"):
         if config.get(title):
             console.print(_facts(title, config[title]))
+    return 0
+
+
+def _tell_layers(
+    console: Console, name: str, tuning: Tuning, lr: float, epochs: int, size: int | None, channels: int
+) -> int:
+    from ssl_transfer.downstream.tuning.layers import layers
+    from ssl_transfer.encoders.build import is_folder_name
+    from ssl_transfer.encoders.folder import load_encoder
+    from ssl_transfer.reporting.layer_table import layer_table
+
+    if is_folder_name(name):
+        channels, height, width = load_encoder(name).shape
+        shape = (channels, size or height, size or width)
+    else:
+        shape = (channels, size or 224, size or 224)
+    encoder = tuning.encoder(name, shape, [0.5] * channels, [0.25] * channels)
+    rows = layers(encoder, tuning, lr, epochs)
+    console.print(
+        layer_table(rows, encoder.spec.name, tuning.describe(), shape, encoder.feature_dim, lr * tuning.head_lr)
+    )
     return 0
 
 
@@ -67,41 +109,23 @@ def _words(encoder: Encoder, config: dict[str, Any], path: Path) -> str:
 def _stages(encoder: Encoder) -> Table:
     from rich.table import Table
 
+    from ssl_transfer.encoders.output_shapes import output_shapes
+
     table = Table("stage", show_footer=True)
     table.add_column("output", justify="right")
     table.add_column("parameters", justify="right")
-    shapes = _output_shapes(encoder)
+    shapes = output_shapes(encoder)
+    names = {id(module): name for name, module in encoder.named_modules()}
+    order = list(shapes)
     for name, stage in encoder.stages():
+        given = [names[id(part)] for part in stage.modules() if names.get(id(part)) in shapes]
+        last = shapes[max(given, key=order.index)] if given else ()
         parameters = sum(parameter.numel() for parameter in stage.parameters())
-        table.add_row(name, shapes.get(name, "-"), f"{parameters:,}")
+        table.add_row(name, " x ".join(map(str, last)) or "-", f"{parameters:,}")
     total = sum(parameter.numel() for parameter in encoder.parameters())
     for column, footer in zip(table.columns, ("total", f"{encoder.feature_dim}", f"{total:,}"), strict=True):
         column.footer = footer
     return table
-
-
-def _output_shapes(encoder: Encoder) -> dict[str, str]:
-    """Shape of what each stage gives for one image, without the batch."""
-    import torch
-
-    from ssl_transfer.encoders.network import quiet
-
-    shapes: dict[str, str] = {}
-
-    def record(name: str, output: Any) -> None:
-        if isinstance(output, torch.Tensor):
-            shapes[name] = " x ".join(str(size) for size in output.shape[1:])
-
-    hooks = [
-        part.register_forward_hook(lambda _, __, output, name=name: record(name, output))
-        for name, stage in encoder.stages()
-        for part in stage.modules()
-    ]
-    with quiet(encoder):
-        encoder(torch.zeros(1, *encoder.shape, dtype=torch.uint8))
-    for hook in hooks:
-        hook.remove()
-    return shapes
 
 
 def _facts(title: str, facts: dict[str, Any]) -> Table:

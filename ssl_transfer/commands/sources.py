@@ -21,8 +21,12 @@ def images_for(
     pattern: str,
     on_bad_image: str,
     batch_size: int,
+    **more: Any,
 ) -> ImageDataModule:
-    """A DataModule of `source` whose images suit `network`; `trained_on`: `data` of its config.json."""
+    """A DataModule of `source` whose images suit `network`; `trained_on`: `data` of its config.json.
+
+    more: further arguments of the DataModule.
+    """
     from ssl_transfer.data.module import ImageDataModule
 
     square = network.shape[-1] if network.shape[-1] == network.shape[-2] else None
@@ -36,6 +40,7 @@ def images_for(
         pattern=pattern,
         on_bad_image=on_bad_image,  # type: ignore[arg-type]
         batch_size=batch_size,
+        **more,
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -43,6 +44,7 @@ class ImageDataModule(pl.LightningDataModule):
         val_fraction, test_fraction: share of train drawn for a split that the source does not have, in [0, 1). By
             default no test split is drawn, but 0.2 with `normal`.
         label_budget: train on this many labelled images a class.
+        keep_unlabelled: with a label budget, keep the other training images, their labels hidden.
         normal: for anomaly detection, the class or classes that are normal: train and val then hold no other. All
             anomalies are test, unless the source states a test split: then those outside are left out. By default the
             one class of the training images, if they have but one.
@@ -88,6 +90,7 @@ class ImageDataModule(pl.LightningDataModule):
         val_fraction: float = 0.1,
         test_fraction: float | None = None,
         label_budget: int | None = None,
+        keep_unlabelled: bool = False,
         normal: str | int | list[str | int] | None = None,
         anomaly_val_fraction: float = 0.0,
         on_bad_image: Literal["refuse", "skip"] = "refuse",
@@ -102,7 +105,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.size, self.channels, self.resize = size, channels, resize
         self.batch_size = batch_size
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
-        self.label_budget = label_budget
+        self.label_budget, self.keep_unlabelled = label_budget, keep_unlabelled
         self.normal, self.anomaly_val_fraction = normal, anomaly_val_fraction
         self.on_bad_image = on_bad_image
         self.seed = seed
@@ -113,6 +116,7 @@ class ImageDataModule(pl.LightningDataModule):
         self._store: Store | None = None
         self._origin: tuple[Source, np.ndarray]  # rows of the source by row of the store
         self._indices: dict[str, np.ndarray] = {}
+        self._pool: np.ndarray  # rows that a label budget draws from
 
     def setup(self, stage: str | None = None) -> None:
         """Read, check, split and decode the source; a second call does nothing.
@@ -190,15 +194,24 @@ class ImageDataModule(pl.LightningDataModule):
     def _finish(self, store: Store) -> None:
         """What follows from the store and the final table."""
         rows = {split: np.flatnonzero(self.table.splits == split) for split in SPLITS}
+        self._pool = rows["train"]
         if self.label_budget is not None:
-            rows["train"] = draw_label_budget(self.table, rows["train"], self.label_budget, self.seed)
+            drawn = draw_label_budget(self.table, rows["train"], self.label_budget, self.seed)
+            if self.keep_unlabelled:
+                self.table.targets = _hidden(self.table.targets, np.setdiff1d(self._pool, drawn))
+            else:
+                rows["train"] = drawn
         self._indices = rows | {"all": np.arange(len(self.table))}
         self.classes = self.table.classes
-        measured = np.flatnonzero(self.table.splits == "train")
-        self.mean, self.std = mean_and_std(store.images, measured if len(measured) else np.arange(len(self.table)))
-        facts = [self.shape, self.resize, self.value_range, [rows[split].tolist() for split in SPLITS]]
-        self.fingerprint = content_hash(b"".join(self.table.hashes.tolist()) + repr(facts).encode())
+        measured = self._pool if len(self._pool) else np.arange(len(self.table))
+        self.mean, self.std = mean_and_std(store.images, measured)
         self._store = store
+        self._take_fingerprint()
+
+    def _take_fingerprint(self) -> None:
+        splits = [self._indices[split].tolist() for split in SPLITS]
+        facts = [self.shape, self.resize, self.value_range, splits]
+        self.fingerprint = content_hash(b"".join(self.table.hashes.tolist()) + repr(facts).encode())
 
     def _reject(self, records: Records, reasons: dict[int, str]) -> None:
         """Refuse the source, or note what is left out."""
@@ -229,6 +242,62 @@ class ImageDataModule(pl.LightningDataModule):
             hint = f"one of {', '.join(self._indices)}" if self._indices else "known after setup()"
             raise ValueError(f"split {split!r} must be {hint}")
         return self._indices[split]
+
+    def few(self, budget: int | None, seed: int) -> Self:
+        """A copy that trains on `budget` labelled images a class, drawn by `seed`; None: on all labelled ones.
+
+        It shares the decoded images, and its splits, mean and deviation are those of this one. Raises ValueError
+        without class labels, or naming the classes that have fewer distinct images.
+
+        >>> data = ImageDataModule("digits")
+        >>> data.setup()
+        >>> [len(data.few(budget, seed=1).indices("train")) for budget in (2, None)]
+        [20, 1132]
+        """
+        if budget is None:
+            rows = self._pool[_labelled(self.table.targets[self._pool])]
+        else:
+            rows = draw_label_budget(self.table, self._pool, budget, seed)
+        other = self._with_rows("train", rows)
+        other.label_budget, other._pool = budget, self._pool
+        return other
+
+    def with_unlabelled(self, limit: int | None = None) -> Self:
+        """A copy that trains on the images too that a label budget left out, their labels hidden.
+
+        limit: at most so many of them, spread evenly.
+
+        >>> data = ImageDataModule("digits", label_budget=2)
+        >>> data.setup()
+        >>> more = data.with_unlabelled(limit=100)
+        >>> len(more.indices("train")), int((more.table.targets[more.indices("train")] >= 0).sum())
+        (120, 20)
+        """
+        own = self.indices("train")
+        others = np.setdiff1d(self._pool, own)
+        if limit is not None and len(others) > limit:
+            others = others[np.linspace(0, len(others) - 1, limit).round().astype(np.int64)]
+        other = self._with_rows("train", np.concatenate([own, others]))
+        other.table = replace(self.table, targets=_hidden(self.table.targets, others))
+        return other
+
+    def with_train(self, rows: Any) -> Self:
+        """A copy with these rows of the store as its training split, such as a fold; it shares the decoded images."""
+        return self._with_rows("train", rows)
+
+    def without_val(self) -> Self:
+        """A copy without a validation split, for fits that must choose nothing on its labels."""
+        return self._with_rows("val", [])
+
+    def _with_rows(self, split: str, rows: Any) -> Self:
+        assert self._store is not None, "setup() comes first"
+        other = copy(self)
+        other._indices = self._indices | {split: np.sort(np.asarray(rows, np.int64))}
+        if split == "train":
+            other._pool = other._indices["train"]
+        other.trainer = None
+        other._take_fingerprint()
+        return other
 
     def loader(
         self,
@@ -302,3 +371,17 @@ class ImageDataModule(pl.LightningDataModule):
             "duplicates_across_splits": self.duplicates_across_splits,
             "fingerprint": self.fingerprint,
         }
+
+
+def _hidden(targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Targets of which those of some rows are no label any more."""
+    hidden = targets.copy()
+    hidden[rows] = -1 if targets.dtype.kind == "i" else np.nan
+    return hidden
+
+
+def _labelled(targets: np.ndarray) -> np.ndarray:
+    """Which targets are a label, `(N,)`: classes from 0, numbers that are none."""
+    if targets.dtype.kind == "i":
+        return targets >= 0
+    return ~np.isnan(targets).reshape(len(targets), -1).any(1)

@@ -17,7 +17,19 @@ from ssl_transfer.downstream.detectors import (
 from ssl_transfer.downstream.model_folder import load_model
 from ssl_transfer.downstream.reducer import Reducer
 from ssl_transfer.downstream.reductions import PCA, TSNE, UMAP, BottleneckAutoencoder, PaCMAP, ParametricMap
-from ssl_transfer.downstream.tuning import Frozen, Full, Scratch, Tuning
+from ssl_transfer.downstream.targets import Target
+from ssl_transfer.downstream.tuning import (
+    AsIs,
+    Frozen,
+    Full,
+    Gradual,
+    LinearThenFull,
+    LoRA,
+    Partial,
+    Scratch,
+    Surgical,
+    Tuning,
+)
 
 __all__ = [
     "HDBSCAN",
@@ -25,6 +37,7 @@ __all__ = [
     "TSNE",
     "UMAP",
     "AnomalyDetector",
+    "AsIs",
     "BottleneckAutoencoder",
     "Classifier",
     "Clusterer",
@@ -34,16 +47,22 @@ __all__ = [
     "Full",
     "GaussianKDE",
     "GaussianMixture",
+    "Gradual",
     "KMeans",
     "KNNDistance",
+    "LinearThenFull",
+    "LoRA",
     "Mahalanobis",
     "OneClassSVM",
     "PaCMAP",
     "ParametricMap",
+    "Partial",
     "PatchMemoryBank",
     "ReconstructionError",
     "Reducer",
     "Scratch",
+    "Surgical",
+    "Target",
     "Tuning",
     "load_model",
 ]

@@ -12,7 +12,6 @@ from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor, nn
 
 from ssl_transfer.data.batch import Batch
-from ssl_transfer.data.randomness import mix_integers
 from ssl_transfer.downstream import detectors
 from ssl_transfer.downstream.anomaly_checks import check_fit, check_test, labelled_anomalies
 from ssl_transfer.downstream.anomaly_fit import PREFIX, conformal_threshold, fit_and_calibrate, own_state
@@ -129,13 +128,11 @@ class AnomalyDetector(Downstream):
                 raise ValueError(
                     f"the autoencoder restores images of {own} and these are {given}: set data.size to suit"
                 )
-            self.encoder, decoder = autoencoder.encoder, autoencoder.decoder
+            self.encoder, decoder = autoencoder.encoder.requires_grad_(False), autoencoder.decoder
             self.decoder = decoder.requires_grad_(False)
         else:
-            self.encoder = self.tuning.encoder(chosen, data.shape, data.mean, data.std)
-        self.encoder.requires_grad_(False)
+            self.start_encoder(data)
         if isinstance(self.tuning, Compact):
-            self.learning = [self.tuning.learning(self.encoder)]  # in a list: it is the encoder's, not another module
             self.register_buffer("centre", torch.zeros(self.encoder.feature_dim))
         stages = self._stages() if self.detector.reads == "maps" else []
         self.scorer = Scorer(self.encoder, self.detector, stages, decoder, self.grid)
@@ -147,18 +144,10 @@ class AnomalyDetector(Downstream):
         stage_maps(self.encoder, torch.zeros(1, *self.encoder.shape, device=self.encoder.mean.device), self.stages)
         return self.stages
 
-    def train(self, mode: bool = True) -> AnomalyDetector:
-        super().train(mode)
-        if hasattr(self, "encoder"):
-            self.encoder.eval()  # BatchNorm statistics stay put under both tunings
-        return self
-
     def configure_optimizers(self) -> Any:
         if self.solves:
             return None
-        assert isinstance(self.tuning, Compact)
-        modules, total = [self.learning[0]], total_steps(self.trainer)
-        return self.optimisation.configure(modules, total, lr_factors=[self.tuning.encoder_lr])
+        return self.optimisation.configure(self.tuning.groups(self.encoder), total_steps(self.trainer))
 
     def configure_callbacks(self) -> list[pl.Callback]:
         if not isinstance(self.tuning, Compact):
@@ -211,9 +200,6 @@ class AnomalyDetector(Downstream):
 
     def _log_calibration(self) -> None:
         self.log_dict({"val/threshold": self.limit, "val/calibration_images": float(len(self.calibration.scores))})
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        torch.manual_seed(mix_integers(run_seed(), self.current_epoch, batch_idx, self.global_rank))  # for dropout
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any] | None:
         if self.solves:
@@ -354,7 +340,7 @@ class AnomalyDetector(Downstream):
 
     def fitted(self, data: dict[str, Any], metrics: dict[str, float]) -> FittedAnomalyDetector:
         config = {
-            "tuning": type(self.tuning).__name__,
+            "tuning": self.tuning.describe(),
             "detector": describe_estimator(self.detector),
             "stages": self.scorer.stages,
             "grid": self.grid,

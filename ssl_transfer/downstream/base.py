@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -14,10 +15,12 @@ from torch import Tensor, nn
 
 from ssl_transfer.data.batch import Batch
 from ssl_transfer.data.loader import BatchLoader
+from ssl_transfer.data.randomness import mix_integers
 from ssl_transfer.downstream.fitted import Fitted
 from ssl_transfer.downstream.tuning import Tuning
 from ssl_transfer.encoders import Encoder, EncoderSpec
 from ssl_transfer.optimisation import Optimisation
+from ssl_transfer.pretraining.base import run_seed
 
 
 class Downstream(pl.LightningModule):
@@ -37,16 +40,23 @@ class Downstream(pl.LightningModule):
         self.chosen_encoder = [encoder]  # in a list, so that a module given here is not registered twice
         self.tuning = tuning
         self.preparation: dict[str, Any] = {}  # of the images, in the fit: what `describe_preparation` gave
+        self.awake: set[str] = set()  # the encoder's parameters that learn now
+        self._awake_in = -1  # the epoch for which these were asked
 
     @property
     def changes_encoder(self) -> bool:
         """Whether a fit leaves another encoder than it was given."""
         return self.tuning.trains_encoder
 
+    @property
+    def kept_encoder(self) -> Encoder:
+        """The encoder that a fit leaves: of the architecture it began with."""
+        return self.tuning.finished(self.encoder)
+
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        if hasattr(self, "encoder") and not self.tuning.trains_encoder:
-            self.encoder.eval()  # BatchNorm statistics and dropout of a frozen encoder stay put
+        if mode and hasattr(self, "encoder"):
+            self.tuning.set_modes(self.encoder, self.awake)
         return self
 
     def learn_from(self, checkpoint: dict[str, Any], path: Path) -> None:
@@ -63,6 +73,58 @@ class Downstream(pl.LightningModule):
     def columns(self, outputs: list[Any]) -> tuple[dict[str, Any], dict[str, str]]:
         """Columns of predictions.parquet from the outputs of `predict_step`, in their order, and the file's notes."""
         raise NotImplementedError
+
+    # how the encoder learns
+
+    def start_encoder(self, data: Any) -> None:
+        """Build the encoder as the tuning has it begin, with what ever learns marked as needing a gradient."""
+        torch.manual_seed(run_seed())
+        self.encoder = self.tuning.encoder(self.chosen_encoder[0], data.shape, data.mean, data.std)
+        self.awake = self.tuning.chosen(self.encoder)
+        self._mark(self.awake)
+        if self.tuning.l2_sp:  # in a list: neither parameters nor part of a checkpoint
+            self._start = [{n: p.detach().clone() for n, p in self.encoder.named_parameters() if n in self.awake}]
+
+    def wake(self) -> None:
+        """Let learn what learns in this epoch. To be called before each batch: a run may resume within an epoch."""
+        epoch = self.trainer.current_epoch
+        if epoch == self._awake_in:
+            return
+        self.awake = self.tuning.awake(self.encoder, epoch, self._epochs())
+        if self.trainer.world_size == 1:  # of several processes, each waits for the gradients of what once was marked
+            self._mark(self.awake)
+        self.train(self.training)
+        self._awake_in = epoch
+
+    def _epochs(self) -> int:
+        """How many epochs the fit has; -1 where nobody knows."""
+        trainer = self.trainer
+        if trainer.max_steps > 0:
+            batches = max(1.0, trainer.num_training_batches / trainer.accumulate_grad_batches)
+            by_steps = math.ceil(trainer.max_steps / batches)
+            return min(by_steps, trainer.max_epochs) if (trainer.max_epochs or -1) > 0 else by_steps  # type: ignore[type-var, return-value]
+        return trainer.max_epochs or -1
+
+    def _mark(self, learning: set[str]) -> None:
+        for name, parameter in self.encoder.named_parameters():
+            parameter.requires_grad_(name in learning)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self.wake()
+        torch.manual_seed(mix_integers(run_seed(), self.current_epoch, batch_idx, self.global_rank))  # for dropout
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        for name, parameter in self.encoder.named_parameters():
+            if name not in self.awake:
+                parameter.grad = None  # neither momentum nor decay move it
+
+    def penalty(self) -> Tensor | float:
+        """L2-SP: half the squared distance of the encoder's learning weights from where they began, times `l2_sp`."""
+        if not self.tuning.l2_sp:
+            return 0.0
+        start = self._start[0]
+        pairs = [(p, start[n].to(p.device)) for n, p in self.encoder.named_parameters() if n in self.awake]
+        return 0.5 * self.tuning.l2_sp * torch.stack([(p - s).square().sum() for p, s in pairs]).sum()
 
     # for subclasses
 

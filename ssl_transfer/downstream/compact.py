@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_transfer.data.randomness import KeyedRandom
 from ssl_transfer.downstream.scorer import Scorer
-from ssl_transfer.downstream.tuning import Tuning
+from ssl_transfer.downstream.tuning.base import Tuning, of_stages
+from ssl_transfer.downstream.tuning.partial import stage_names
 from ssl_transfer.encoders import Encoder
 from ssl_transfer.evaluation.detection import image_metrics
 
@@ -34,27 +35,23 @@ class Compact(Tuning):
         True
     """
 
-    trains_encoder = True
-
     def __init__(self, n_stages: int | None = 2, encoder_lr: float = 1.0, patience: int = 3) -> None:
         if n_stages is not None and n_stages < 1:
             raise ValueError(
                 f"tuning.n_stages must be at least 1, or null for all, not {n_stages}; for none use Frozen"
             )
-        if encoder_lr <= 0:
-            raise ValueError(f"tuning.encoder_lr must be above 0, not {encoder_lr}; for 0 use Frozen")
         if patience < 1:
             raise ValueError(f"tuning.patience must be at least 1, not {patience}")
+        self._set_rates(encoder_lr, batch_norm="frozen")
         self.n_stages = n_stages
-        self.encoder_lr = encoder_lr
         self.patience = patience
 
-    def learning(self, encoder: Encoder) -> nn.ModuleList:
-        """Let the last stages learn and freeze all else; returns the stages that learn."""
-        encoder.requires_grad_(False)
-        stages = [stage for _, stage in encoder.stages()]
-        learning = nn.ModuleList(stages if self.n_stages is None else stages[-self.n_stages :])
-        return learning.requires_grad_(True)
+    def chosen(self, encoder: Encoder) -> set[str]:
+        stages = stage_names(encoder)
+        return of_stages(encoder, stages if self.n_stages is None else stages[-self.n_stages :])
+
+    def set_modes(self, encoder: Encoder, awake: set[str]) -> None:
+        encoder.eval()  # nothing is dropped either: a normal image has one place
 
 
 def distance_to_centre(features: Tensor, centre: Tensor) -> Tensor:

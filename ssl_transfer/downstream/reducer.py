@@ -18,11 +18,11 @@ from ssl_transfer.downstream.feature_task import FeatureTask, class_labels
 from ssl_transfer.downstream.fitted_reducer import FittedReducer
 from ssl_transfer.downstream.reductions import ParametricMap, Reduction
 from ssl_transfer.downstream.tuned_reduction import TUNED, NeighboursOf, check_used
-from ssl_transfer.downstream.tuning import Frozen, Tuning
+from ssl_transfer.downstream.tuning import Frozen, LinearThenFull, Tuning
 from ssl_transfer.encoders import EncoderSpec
 from ssl_transfer.evaluation.features import Features, encode, pixel_features
 from ssl_transfer.evaluation.map_quality import FEWEST, map_quality
-from ssl_transfer.optimisation import Optimisation, total_steps
+from ssl_transfer.optimisation import Optimisation, ParameterGroup, total_steps
 from ssl_transfer.pretraining.base import run_seed
 
 BANK = 10_000  # training images whose labels are read by nearest neighbours
@@ -38,7 +38,7 @@ class Reducer(FeatureTask):
         encoder: the folder of a pretrained encoder, an `EncoderSpec`, the name of a network, or a module.
         method: `ParametricMap` (default), `BottleneckAutoencoder`, `PCA`, `UMAP`, `TSNE` or `PaCMAP`.
         n_components: how many coordinates; by default the method's own number, which is 2 unless given.
-        tuning: `Frozen` (default), `Full` or `Scratch`.
+        tuning: `Frozen` (default), or any that learns by gradient but `LinearThenFull` (see `downstream.tuning`).
         neighbours_of: what a `ParametricMap` keeps together, neighbours by the features (default) or by the pixels.
         optimisation: where the encoder is tuned.
 
@@ -57,8 +57,9 @@ class Reducer(FeatureTask):
         optimisation: Optimisation | None = None,
     ) -> None:
         super().__init__(encoder, tuning or Frozen())
-        if isinstance(self.tuning, Compact):
-            raise ValueError("tuning Compact is an AnomalyDetector's: a Reducer takes Frozen, Full or Scratch")
+        if isinstance(self.tuning, Compact | LinearThenFull):
+            owner = "an AnomalyDetector" if isinstance(self.tuning, Compact) else "a Classifier"
+            raise ValueError(f"tuning {self.tuning.describe()} is {owner}'s: a Reducer takes Frozen, Full or another")
         method = method if method is not None else ParametricMap()
         check_known(method, reductions, Reduction, "model.method")
         self.method: Reduction = clone(method)  # what is given stays as it is
@@ -93,9 +94,7 @@ class Reducer(FeatureTask):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         fits = self.trainer.state.fn == "fit"
         check_one_process(self.trainer.world_size, "and scores a Reducer")
-        torch.manual_seed(run_seed())
-        encoder = self.tuning.encoder(self.chosen_encoder[0], data.shape, data.mean, data.std)
-        self.encoder = encoder.requires_grad_(self.tuning.trains_encoder)
+        self.start_encoder(data)
         if fits:
             self.method.check(len(data.indices("train")), self.encoder.feature_dim)
         if not self.solves:
@@ -105,8 +104,8 @@ class Reducer(FeatureTask):
     def configure_optimizers(self) -> Any:
         if self.solves:
             return None
-        modules, factors = [self.learner, self.encoder], [1.0, self.tuning.encoder_lr]
-        return self.optimisation.configure(modules, total_steps(self.trainer), lr_factors=factors)
+        parts: list[nn.Module | ParameterGroup] = [self.learner, *self.tuning.groups(self.encoder)]
+        return self.optimisation.configure(parts, total_steps(self.trainer))
 
     # fitting
 
@@ -134,7 +133,8 @@ class Reducer(FeatureTask):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         if self.solves:
             return None  # all was done before the first step
-        loss = self.learner.loss(self.encoder, batch, self.trainer.datamodule, self.current_epoch)  # type: ignore[attr-defined]
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        loss = self.learner.loss(self.encoder, batch, data, self.current_epoch) + self.penalty()
         self.log("loss", loss, prog_bar=True, logger=False)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.index), sync_dist=True)
         return loss
@@ -214,7 +214,7 @@ class Reducer(FeatureTask):
         }
 
     def _described(self) -> dict[str, Any]:
-        return {"method": describe_estimator(self.method), "tuning": type(self.tuning).__name__}
+        return {"method": describe_estimator(self.method), "tuning": self.tuning.describe()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_same(self._described(), checkpoint["reducer"], "this run")
@@ -232,11 +232,11 @@ class Reducer(FeatureTask):
     def fitted(self, data: dict[str, Any], metrics: dict[str, float]) -> FittedReducer:
         method = self.method if self.solves else self.learner.fitted()
         config = {
-            "tuning": type(self.tuning).__name__,
+            "tuning": self.tuning.describe(),
             "method": describe_estimator(method),
             "n_components": method.n_components,
             "neighbours_of": self.neighbours_of,
             "data": data,
             "metrics": metrics,
         }
-        return FittedReducer(self.encoder, method, config)
+        return FittedReducer(self.kept_encoder, method, config)

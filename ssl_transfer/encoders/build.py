@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ssl_transfer.encoders import torchvision_networks
 from ssl_transfer.encoders.encoder import Encoder
 from ssl_transfer.encoders.folder import load_encoder
 from ssl_transfer.encoders.foreign import Foreign, class_path
@@ -48,10 +49,22 @@ def build_encoder(
         return encoder.resize(shape)
     if isinstance(encoder, nn.Module):
         return Encoder(EncoderSpec(class_path(encoder)), Foreign(encoder, shape), shape, mean, std)
+    if encoder.own_head and not encoder.weights and not _brings_weights(encoder):
+        raise ValueError(
+            f"encoder.own_head needs a pretrained head, and {encoder.name} would be random: set encoder.weights to "
+            "DEFAULT or to a local file"
+        )
     built = build_network(encoder, shape)
     if built.normalisation is not None:
         mean, std = built.normalisation
-    return Encoder(built.spec, built.network, shape, mean, std)
+    return Encoder(built.spec, built.network, shape, mean, std, built.own_classes)
+
+
+def _brings_weights(spec: EncoderSpec) -> bool:
+    """Whether what builds the network may load weights by itself; names without a head are refused elsewhere."""
+    if spec.name == "timm.create_model":
+        return bool(spec.arguments.get("pretrained") or spec.arguments.get("checkpoint_path"))
+    return "." in spec.name or spec.name not in torchvision_networks.names()
 
 
 def is_folder_name(encoder: str) -> bool:

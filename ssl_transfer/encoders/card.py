@@ -14,6 +14,8 @@ def card(config: dict[str, Any], name: str) -> str:
         maps = f"(B, {config['map_dim']}, {config['map_size'][0]}, {config['map_size'][1]})"
     spec = config["encoder"]
     reading = f"a bottleneck of {spec['bottleneck']}" if spec["bottleneck"] else f"pooled {spec['pool']}x{spec['pool']}"
+    if spec.get("own_head"):
+        reading = "class logits of the network's own head"
     return f"""---
 library_name: ssl_transfer
 tags: [image-feature-extraction]

@@ -24,6 +24,7 @@ class Encoder(nn.Module):
         network: the network without its head.
         shape: `(C, H, W)` of the images.
         mean, std: per channel, of values in [0, 1].
+        own_classes: names of the classes whose logits the features are; None without `spec.own_head` or if unknown.
 
     Attributes:
         feature_dim: width of the features.
@@ -39,7 +40,13 @@ class Encoder(nn.Module):
     std: Tensor
 
     def __init__(
-        self, spec: EncoderSpec, network: Network, shape: Shape, mean: Sequence[float], std: Sequence[float]
+        self,
+        spec: EncoderSpec,
+        network: Network,
+        shape: Shape,
+        mean: Sequence[float],
+        std: Sequence[float],
+        own_classes: list[str] | None = None,
     ) -> None:
         super().__init__()
         channels = shape[0]
@@ -51,7 +58,8 @@ class Encoder(nn.Module):
             raise ValueError(f"std must be positive in every channel, not {list(std)}")
         self.spec = spec
         self.shape = shape
-        self.network = network.to(memory_format=torch.channels_last)
+        self.own_classes = own_classes
+        self.network = network.to(memory_format=network.memory_format)
         device = device_of(network)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32, device=device))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32, device=device))
@@ -112,7 +120,7 @@ class Encoder(nn.Module):
         return self
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Uint8, or float in [0, 1], to zero mean and unit deviation a channel; channels_last."""
+        """Uint8, or float in [0, 1], to zero mean and unit deviation a channel; channels_last if the network can."""
         if images.ndim != 4 or images.shape[1] != self.shape[0]:
             raise ValueError(
                 f"images must be (B, {self.shape[0]}, H, W) for this encoder, not {tuple(images.shape)}"
@@ -123,8 +131,9 @@ class Encoder(nn.Module):
         scale = 255.0 if images.dtype == torch.uint8 else 1.0
         gain = (1 / (scale * self.std)).view(-1, 1, 1)
         shift = (-self.mean / self.std).view(-1, 1, 1)
-        x = images.to(self.mean.dtype, memory_format=torch.channels_last)
-        return torch.addcmul(shift, x, gain).contiguous(memory_format=torch.channels_last)
+        layout = self.network.memory_format
+        x = images.to(self.mean.dtype, memory_format=layout)
+        return torch.addcmul(shift, x, gain).contiguous(memory_format=layout)
 
     def maps(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, map_dim, h, w)
         """Feature maps. ValueError if the network has none."""

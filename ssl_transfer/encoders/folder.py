@@ -96,7 +96,8 @@ def load_encoder(path: str | Path, trust: Sequence[str] = ()) -> Encoder:
         mean, std = config["pretrained_cfg"]["mean"], config["pretrained_cfg"]["std"]
         with torch.random.fork_rng(devices=[]):
             network = build_network(spec, shape).network  # type: ignore[arg-type]
-            encoder = Encoder(spec, network, shape, mean, std)  # type: ignore[arg-type]
+            own_classes = config.get("own_classes")  # older folders have none
+            encoder = Encoder(spec, network, shape, mean, std, own_classes)  # type: ignore[arg-type]
     except (KeyError, TypeError, ValueError) as error:
         reason = f"config.json lacks {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"encoder folder {path} cannot be rebuilt: {reason}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,16 +24,17 @@ class Foreign(Network):
     """A module read through the first of `extract_features`, `forward_features` and `forward` that serves.
 
     A run on two blank images tells what it gives: `(B, D, h, w)` or `(B, h, w, D)` are maps, `(B, D)` features, and
-    timm's `(B, N, D)` tokens both. Children that the reading leaves out, such as a classifier, are taken out.
+    timm's `(B, N, D)` tokens both. Children that the reading leaves out, such as a classifier, are taken out. With
+    `own_head` it is `forward` that is read, and has to give class logits `(B, Z)`.
     """
 
-    def __init__(self, module: nn.Module, shape: Shape) -> None:
+    def __init__(self, module: nn.Module, shape: Shape, own_head: bool = False) -> None:
         super().__init__()
         self.module = module
         self.layout = ""  # maps | channels_last | tokens | features
         images = torch.zeros(2, *shape, device=device_of(module))
         tried = []
-        for reading in READINGS:
+        for reading in ("forward",) if own_head else READINGS:
             if callable(getattr(module, reading, None)):
                 self.reading = reading
                 self.layout, outcome = self._probe(images)
@@ -44,8 +46,14 @@ class Foreign(Network):
                 f"encoder {type(module).__name__} gives neither features (B, D) nor maps (B, D, h, w) for images of "
                 f"shape {shape}: {'; '.join(tried)}; take off its head or choose another size"
             )
+        if own_head and self.layout != "features":
+            raise ValueError(
+                f"encoder.own_head: {type(module).__name__} has no head that gives class logits (B, Z), as its forward "
+                f"gives {self.layout}; set encoder.own_head to false"
+            )
         self.has_maps = self.layout != "features"
         self.own_features = self.layout in ("tokens", "features")
+        self.memory_format = self._memory_format(images)
 
     def _probe(self, images: Tensor) -> tuple[str, str]:
         """The layout that the reading gives, empty if none of ours, and what happened in words."""
@@ -67,6 +75,17 @@ class Foreign(Network):
                 if not called.intersection(child.modules()):
                     setattr(self.module, name, nn.Identity())
         return layout, f"gives {tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__}"
+
+    def _memory_format(self, images: Tensor) -> torch.memory_format:
+        """Channels last, unless the module then fails, as one does that flattens maps with `view`."""
+        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        try:
+            with quiet(self.module):
+                self._read(images.contiguous(memory_format=torch.channels_last))
+        except RuntimeError:
+            self.module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            return torch.contiguous_format
+        return torch.channels_last
 
     def _layout(self, output: Any) -> str:
         if not isinstance(output, Tensor) or len(output) != 2:
@@ -98,7 +117,7 @@ class Foreign(Network):
         if self.layout == "tokens":
             grid = self._grid()
             assert grid is not None
-            return output[:, -grid[0] * grid[1] :].transpose(1, 2).reshape(len(x), -1, *grid)
+            return output[:, -grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid)
         return output
 
     def features(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, D)
@@ -138,7 +157,9 @@ def build(spec: EncoderSpec, shape: Shape) -> Built:
     builder = resolve(spec.name)
     arguments: dict[str, Any] = dict(spec.arguments)
     if spec.name == "timm.create_model":
-        arguments = {"num_classes": 0, "in_chans": shape[0]} | arguments
+        arguments = ({} if spec.own_head else {"num_classes": 0}) | {"in_chans": shape[0]} | arguments
+        if spec.own_head and arguments.get("num_classes") == 0:
+            raise ValueError("encoder.own_head reads timm's classifier: leave num_classes=0 out of encoder.arguments")
     try:
         module = builder(**arguments)
     except (TypeError, ValueError, RuntimeError, KeyError, AssertionError) as error:
@@ -150,9 +171,12 @@ def build(spec: EncoderSpec, shape: Shape) -> Built:
         load_weights(module, spec.weights)
     pretrained = bool(spec.weights or arguments.get("pretrained"))
     adapt_channels(module, shape[0], pretrained)
-    network = Foreign(module, shape)
-    resolved = EncoderSpec(spec.name, arguments, spec.weights, spec.pool, spec.bottleneck)
-    return Built(network, resolved, _normalisation(module, shape[0]) if arguments.get("pretrained") else None)
+    network = Foreign(module, shape, spec.own_head)
+    return Built(
+        network,
+        replace(spec, arguments=arguments),
+        _normalisation(module, shape[0]) if arguments.get("pretrained") else None,
+    )
 
 
 def class_path(module: nn.Module) -> str:

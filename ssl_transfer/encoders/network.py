@@ -18,11 +18,12 @@ class Network(nn.Module):
     """A network without its head.
 
     `has_maps`: it gives maps. `own_features`: it gives features that are not pooled maps, such as a class token.
-    A network has at least one of the two.
+    A network has at least one of the two. `memory_format`: the layout of images and weights that it takes.
     """
 
     has_maps: bool = True
     own_features: bool = False
+    memory_format: torch.memory_format = torch.channels_last
 
     def maps(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, D, h, w)
         """Feature maps of normalised images."""
@@ -37,13 +38,23 @@ class Network(nn.Module):
         raise NotImplementedError
 
 
+class NoPool(nn.Identity):
+    """Stands where a max-pool was taken out: the block before it ends there all the same."""
+
+
 @dataclass
 class Built:
-    """A network with the spec that builds it again, and the normalisation its pretrained weights expect."""
+    """A network with the spec that builds it again.
+
+    Args:
+        normalisation: mean and deviation that its pretrained weights expect.
+        own_classes: names of the classes that its own head tells apart, where they are known.
+    """
 
     network: Network
     spec: EncoderSpec
     normalisation: tuple[list[float], list[float]] | None = None
+    own_classes: list[str] | None = None
 
 
 @contextmanager
@@ -88,7 +99,7 @@ def group_stages(
         else:
             groups.append((name, [module]))
             closed = False
-        if isinstance(module, nn.MaxPool2d):
+        if isinstance(module, nn.MaxPool2d | NoPool):
             closed = True
     alone = list(loose)
     if alone:

@@ -9,10 +9,12 @@ from ssl_transfer.encoders.network import Built, Shape
 from ssl_transfer.encoders.spec import EncoderSpec
 from ssl_transfer.encoders.weights import is_file_name, load_weights
 
+OWN = ("small_resnet", "oriented_gradients")
+
 
 def known_names() -> list[str]:
     """Architectures by name."""
-    return ["small_resnet", "oriented_gradients", *torchvision_networks.names()]
+    return [*OWN, *torchvision_networks.names()]
 
 
 def build_network(spec: EncoderSpec, shape: Shape) -> Built:
@@ -23,6 +25,11 @@ def build_network(spec: EncoderSpec, shape: Shape) -> Built:
     """
     if "." in spec.name:
         return foreign.build(spec, shape)
+    if spec.own_head and spec.name in OWN:
+        raise ValueError(
+            f"encoder.own_head: {spec.name} has no head of its own; choose a pretrained network, such as resnet18 with "
+            "encoder.weights=DEFAULT, or set encoder.own_head to false"
+        )
     if spec.name == "small_resnet":
         built = small_resnet.build(spec, shape)
         if spec.weights:

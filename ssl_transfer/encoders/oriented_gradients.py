@@ -6,7 +6,7 @@ After Dalal and Triggs, Histograms of oriented gradients for human detection, 20
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -116,5 +116,4 @@ def build(spec: EncoderSpec, shape: Shape) -> Built:
     if spec.weights:
         raise ValueError(f"encoder.weights {spec.weights!r}: oriented_gradients has no weights, leave it out")
     network = OrientedGradients(**resolved)
-    own = EncoderSpec(spec.name, resolved, None, spec.pool, spec.bottleneck)
-    return Built(network, own, ([0.0] * shape[0], [1.0] * shape[0]))
+    return Built(network, replace(spec, arguments=resolved), ([0.0] * shape[0], [1.0] * shape[0]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -125,4 +126,4 @@ def build(spec: EncoderSpec, shape: Shape) -> Built:
         widths = [min(512, 32 * 2**stage) for stage in range(len(strides))]
     resolved = {"widths": list(widths), "strides": list(strides), "blocks": arguments.get("blocks", 1)}
     network = SmallResNet(shape[0], **resolved)
-    return Built(network, EncoderSpec(spec.name, resolved, spec.weights, spec.pool, spec.bottleneck))
+    return Built(network, replace(spec, arguments=resolved))

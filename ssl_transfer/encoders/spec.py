@@ -19,9 +19,11 @@ class EncoderSpec:
             file, or `package:path/in/package` for a file that an installed package ships.
         pool: features are the maps, average-pooled to `pool x pool` and flattened.
         bottleneck: if set, features are a linear map of the flattened maps to this width, and `pool` stays 1.
+        own_head: features are the class logits of the pretrained network's own head. The network stays as it was
+            pretrained, without a small stem, with all its pools.
 
     >>> EncoderSpec("resnet18", pool=2)
-    EncoderSpec(name='resnet18', arguments={}, weights=None, pool=2, bottleneck=None)
+    EncoderSpec(name='resnet18', arguments={}, weights=None, pool=2, bottleneck=None, own_head=False)
     """
 
     name: str = "small_resnet"
@@ -29,6 +31,7 @@ class EncoderSpec:
     weights: str | None = None
     pool: int = 1
     bottleneck: int | None = None
+    own_head: bool = False
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -40,4 +43,9 @@ class EncoderSpec:
         if self.bottleneck is not None and self.pool != 1:
             raise ValueError(
                 f"encoder.bottleneck reads the whole maps, so encoder.pool must stay 1, not {self.pool}: drop one"
+            )
+        if self.own_head and (self.pool != 1 or self.bottleneck is not None):
+            raise ValueError(
+                f"encoder.own_head reads class logits, so encoder.pool must stay 1, not {self.pool}, and "
+                f"encoder.bottleneck null, not {self.bottleneck}: drop one or the other"
             )

@@ -9,12 +9,15 @@ choices are made once, when an encoder is first built, and stay in its spec as t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
-from ssl_transfer.encoders.network import Built, Shape
+from ssl_transfer.encoders.foreign import Foreign
+from ssl_transfer.encoders.network import Built, NoPool, Shape
 from ssl_transfer.encoders.spec import EncoderSpec
 from ssl_transfer.encoders.surgery import adapt_channels, shrink_stem
 from ssl_transfer.encoders.torchvision_trunks import family_of, wrap
@@ -46,23 +49,36 @@ def build(spec: EncoderSpec, shape: Shape) -> Built:
     if spec.name.startswith("vit"):
         arguments.setdefault("image_size", _vit_side(spec.name, shape))
     network = _stock(spec.name, arguments, named)
-    trunk = wrap(spec.name, network)
+    if getattr(network, "aux_logits", False):  # heads for training alone
+        network.aux_logits = False  # type: ignore[assignment]
+        for head in ("aux1", "aux2", "AuxLogits"):
+            setattr(network, head, None)
+    trunk = None if spec.own_head else wrap(spec.name, network)
     if spec.weights and named is None:
-        load_weights(network, spec.weights)
+        load_weights(network, spec.weights, _suited(network))
     pretrained = spec.weights is not None
     adapt_channels(network, shape[0], pretrained)
     if family is not None and family.shrinks:
-        own.setdefault("small_stem", small)
+        own.setdefault("small_stem", small and not spec.own_head)
         if own["small_stem"]:
             shrink_stem(network, family.pool, pretrained)
     if spec.name.startswith("vgg"):
-        own.setdefault("pools", max(1, min(5, int(math.log2(min(shape[1:]))) - 1)))
+        pools = max(1, min(5, int(math.log2(min(shape[1:]))) - 1))
+        own.setdefault("pools", 5 if spec.own_head else pools)
         _keep_pools(network, own["pools"])
+    if spec.own_head and own not in ({}, {"small_stem": False}, {"pools": 5}):
+        raise ValueError(
+            f"encoder.own_head reads {spec.name} as it was pretrained, not with {own}: leave these arguments out"
+        )
     if hasattr(network, "transform_input"):
         arguments["transform_input"] = bool(network.transform_input) and shape[0] == 3
         setattr(network, "transform_input", arguments["transform_input"])  # noqa: B010 (mypy takes it for a module)
-    resolved = EncoderSpec(spec.name, arguments | own, spec.weights, spec.pool, spec.bottleneck)
-    return Built(trunk, resolved, _normalisation(named, shape[0]))
+    return Built(
+        trunk or Foreign(network, shape, own_head=True),
+        replace(spec, arguments=arguments | own),
+        _normalisation(named, shape[0]),
+        named.meta.get("categories") if spec.own_head and named is not None else None,
+    )
 
 
 def _stock(name: str, arguments: dict[str, Any], named: Any) -> nn.Module:
@@ -77,8 +93,7 @@ def _stock(name: str, arguments: dict[str, Any], named: Any) -> nn.Module:
             return network
         network = torchvision.models.get_model(name, **arguments)
         state = named.get_state_dict(progress=False, check_hash=True)
-        interpolate = torchvision.models.vision_transformer.interpolate_embeddings
-        network.load_state_dict(interpolate(side, network.patch_size, state))
+        network.load_state_dict(_suited(network)(state))
         return network
     except TypeError as error:
         reason = str(error).rpartition("() ")[2]
@@ -87,6 +102,14 @@ def _stock(name: str, arguments: dict[str, Any], named: Any) -> nn.Module:
         raise ValueError(
             f"encoder.weights {named} could not be fetched ({error}): connect, or give a local file"
         ) from error
+
+
+def _suited(network: nn.Module) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """What brings weights to the image size of a ViT, by interpolation of its position embeddings."""
+    if not isinstance(network, torchvision.models.VisionTransformer):
+        return lambda state: state
+    side, patch = network.image_size, network.patch_size
+    return lambda state: dict(torchvision.models.vision_transformer.interpolate_embeddings(side, patch, state))
 
 
 def _named_weights(name: str, weights: str) -> Any:
@@ -122,4 +145,4 @@ def _keep_pools(network: nn.Module, pools: int) -> None:
     features = network.get_submodule("features")
     found = [name for name, layer in features.named_children() if isinstance(layer, nn.MaxPool2d)]
     for name in found[pools:]:
-        setattr(features, name, nn.Identity())
+        setattr(features, name, NoPool())

@@ -98,7 +98,7 @@ class VisionTransformer(Network):
         """The patch tokens on their grid."""
         tokens = self.tokens(x)[:, 1:]
         grid = (x.shape[2] // self.network.patch_size, x.shape[3] // self.network.patch_size)
-        return tokens.transpose(1, 2).reshape(len(x), -1, *grid)
+        return tokens.transpose(1, 2).unflatten(2, grid)
 
     def stages(self) -> list[tuple[str, nn.Module]]:
         """The patch embedding and each transformer block."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 HEADS = {"fc", "_fc", "head", "heads", "classifier", "aux1", "aux2", "AuxLogits"}
+State = dict[str, Tensor]
 SUFFIXES = {".safetensors", ".pt", ".pth", ".bin"}
 
 
@@ -19,14 +21,20 @@ def is_file_name(weights: str) -> bool:
     return Path(weights).suffix in SUFFIXES or "/" in weights
 
 
-def load_weights(network: nn.Module, weights: str) -> None:
+def load_weights(network: nn.Module, weights: str, suited: Callable[[State], State] | None = None) -> None:
     """Load a local file of weights. Every key must match in name and shape; those of a head are left out.
+
+    Args:
+        suited: brings the weights to the size of the network's images.
 
     Raises:
         ValueError: no such file, not a file of tensors, or keys that differ.
     """
     path = _find(weights)
     tensors = _read(path)
+    if suited is not None:
+        with suppress(KeyError, ValueError, RuntimeError):  # of another network: what differs is told below
+            tensors = suited(tensors)
     expected = network.state_dict()
     missing = [key for key in expected if key not in tensors and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in tensors if key not in expected and key.split(".")[0] not in HEADS]

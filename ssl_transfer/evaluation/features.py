@@ -31,9 +31,9 @@ class Features:
 def encode(encoder: nn.Module, batches: Iterable[Batch], device: torch.device | str = "cpu") -> Features:
     """Encode batches with `encoder` in evaluation mode, on `device`; the results stay there.
 
-    The encoder's own mode is given back afterwards; its BatchNorm statistics do not move.
+    The modes of its parts are given back afterwards; its BatchNorm statistics do not move.
     """
-    was_training = encoder.training
+    modes = [(part, part.training) for part in encoder.modules()]
     encoder.eval()
     try:
         parts = [
@@ -41,7 +41,8 @@ def encode(encoder: nn.Module, batches: Iterable[Batch], device: torch.device | 
             for batch in batches
         ]
     finally:
-        encoder.train(was_training)
+        for part, training in modes:
+            part.training = training
     if not parts:
         raise ValueError("no images to encode: the split is empty")
     features, targets, index = (torch.cat(column) for column in zip(*parts, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,11 +68,14 @@ class Rotated:
     scale: Tensor
 
     @classmethod
-    def of(cls, features: Tensor) -> Rotated:
-        """From features `(N, D)`, by the smaller of their D×D and N×N products."""
+    def of(cls, features: Tensor, common_scale: bool = False) -> Rotated:
+        """From features `(N, D)`, by the smaller of their D×D and N×N products.
+
+        common_scale: one scale for all features, so that they keep their proportions.
+        """
         with torch.inference_mode(False):  # the caller may hold tensors of inference mode
             features = features.clone().float()
-            mean, scale = _standardisation(features)
+            mean, scale = _standardisation(features, common_scale)
             x = (features - mean) / scale
             wide = x.shape[1] > len(x)
             product = ((x @ x.T if wide else x.T @ x) / len(x)).double()
@@ -99,21 +102,49 @@ def solve_logistic(
     l2: float = 1e-4,
     start: LinearHead | None = None,
     steps: int = 200,
+    weights: Tensor | None = None,
 ) -> LinearHead:
     """Multinomial logistic regression by full-batch L-BFGS on standardised features.
 
     Minimises mean cross-entropy + l2/2 · ‖W‖² over features scaled to unit variance, and returns the head for
-    unscaled features. features `(N, D)`, targets `(N,)`. In the principal axes, each scaled by its curvature at zero,
-    the problem is round, and some ten steps do what takes hundreds in the features' own axes. `start` warms a path over
-    l2, for which features are best rotated once.
+    unscaled features. features `(N, D)`, targets `(N,)`. `start` warms a path over l2, for which features are best
+    rotated once. `weights` `(K,)` of the classes make it the weighted mean.
     """
     rotated = features if isinstance(features, Rotated) else Rotated.of(features)
+    with torch.inference_mode(False):
+        targets = targets.clone()
+        given = None if weights is None else weights.clone().to(rotated.x)
+    return descend(
+        rotated,
+        classes,
+        l2,
+        start,
+        steps,
+        lambda logits: logits.softmax(1),
+        lambda logits: F.cross_entropy(logits, targets, weight=given),
+    )
+
+
+def descend(
+    rotated: Rotated,
+    outputs: int,
+    l2: float,
+    start: LinearHead | None,
+    steps: int,
+    probabilities: Callable[[Tensor], Tensor],
+    cost: Callable[[Tensor], Tensor],
+) -> LinearHead:
+    """The head that minimises cost + l2/2 · ‖W‖², by L-BFGS from zero or from `start`; it is for unscaled features.
+
+    In the principal axes, each scaled by its curvature where the descent begins, the problem is round, and some ten
+    steps do what takes hundreds in the features' own axes. `probabilities` and `cost` of logits `(N, outputs)`.
+    """
     with torch.inference_mode(False), torch.enable_grad():
-        x, targets = rotated.x, targets.clone()
-        weight, bias = torch.zeros(classes, x.shape[1], device=x.device), torch.zeros(classes, device=x.device)
+        x = rotated.x
+        weight, bias = torch.zeros(outputs, x.shape[1], device=x.device), torch.zeros(outputs, device=x.device)
         if start is not None:
             weight, bias = rotated.coordinates(start)
-        p = (x @ weight.T + bias).softmax(1)
+        p = probabilities(x @ weight.T + bias)
         curvature = (p * (1 - p)).mean(0)[:, None] * rotated.variances  # (K, R), of the start
         step = (curvature + l2).clamp(min=1e-6).rsqrt()
         weight, bias = (weight / step).requires_grad_(True), bias.requires_grad_(True)
@@ -124,7 +155,7 @@ def solve_logistic(
         def loss() -> Tensor:
             solver.zero_grad()
             w = weight * step
-            value = F.cross_entropy(x @ w.T + bias, targets) + 0.5 * l2 * (w**2).sum()
+            value = cost(x @ w.T + bias) + 0.5 * l2 * (w**2).sum()
             value.backward()  # type: ignore[no-untyped-call]
             return value
 
@@ -151,56 +182,80 @@ def select_logistic(
     validation: tuple[Tensor, Tensor] | None,
     classes: int,
     grid: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4),
+    weights: Tensor | None = None,
+    common_scale: bool = False,
 ) -> tuple[LinearHead, float]:
     """Logistic regression with the l2 of `grid` that has the best accuracy on held-out features.
 
     train, validation: `(features, targets)`. Without a validation set l2 is chosen by three-fold cross-validation on
-    `train`. Returns the head and its l2.
+    `train`. `weights` `(K,)` of the classes count in both. `common_scale` scales all features alike, which suits pixels
+    and principal components: scaled one by one, those that hardly vary are blown up. Returns the head and its l2.
     """
     ordered = sorted(grid, reverse=True)
+    rotated = Rotated.of(train[0], common_scale)
     if validation is None or not len(validation[0]):
-        l2 = _cross_validated(*train, classes, ordered)
-        return solve_logistic(*train, classes, l2), l2
-    rotated = Rotated.of(train[0])
+        l2 = _cross_validated(*train, classes, ordered, weights=weights, common_scale=common_scale)
+        return solve_logistic(rotated, train[1], classes, l2, weights=weights), l2
     best: tuple[float, LinearHead, float] | None = None
-    for l2, head in _path(rotated, train[1], classes, ordered):
-        score = accuracy(head(validation[0]), validation[1])
+    for l2, head in _path(rotated, train[1], classes, ordered, weights):
+        score = accuracy(head(validation[0]), validation[1], weights)
         if best is None or score > best[0]:
             best = score, head, l2
         elif score < best[0] - CLEARLY_WORSE:
             break  # a smaller penalty only overfits more
     assert best is not None, "an empty grid"
-    return solve_logistic(rotated, train[1], classes, best[2], start=best[1], steps=POLISH), best[2]
+    polished = solve_logistic(rotated, train[1], classes, best[2], start=best[1], steps=POLISH, weights=weights)
+    return polished, best[2]
 
 
-def _path(rotated: Rotated, targets: Tensor, classes: int, grid: Sequence[float]) -> Iterator[tuple[float, LinearHead]]:
+def _path(
+    rotated: Rotated, targets: Tensor, classes: int, grid: Sequence[float], weights: Tensor | None = None
+) -> Iterator[tuple[float, LinearHead]]:
     """A head for each l2 of a falling grid, each from where the one before ended, good enough to compare them."""
     head: LinearHead | None = None
     for l2 in grid:
-        head = solve_logistic(rotated, targets, classes, l2, start=head, steps=ROUGH)
+        head = solve_logistic(rotated, targets, classes, l2, start=head, steps=ROUGH, weights=weights)
         yield l2, head
 
 
-def accuracy(scores: Tensor, targets: Tensor) -> float:
-    """Share of rows whose largest score is the target's."""
-    return float((scores.argmax(1) == targets).float().mean())
+def accuracy(scores: Tensor, targets: Tensor, weights: Tensor | None = None) -> float:
+    """Share of rows whose largest score is the target's; `weights` `(K,)` of the classes make it a weighted share."""
+    total = len(targets) if weights is None else weights.to(scores)[targets].sum()
+    return float(_right(scores, targets, weights) / total)
 
 
-def _standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
-    return features.mean(0), features.std(0, correction=0).clamp(min=1e-4)
+def _right(scores: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """How many rows are right, each counted by the weight of its class."""
+    right = (scores.argmax(1) == targets).float()
+    return (right if weights is None else right * weights.to(right)[targets]).sum()
 
 
-def _cross_validated(features: Tensor, targets: Tensor, classes: int, grid: Sequence[float], folds: int = 3) -> float:
+def _standardisation(features: Tensor, common_scale: bool = False) -> tuple[Tensor, Tensor]:
+    scale = features.std(0, correction=0)
+    if common_scale:
+        scale = scale.square().mean().sqrt().expand_as(scale)
+    return features.mean(0), scale.clamp(min=1e-4)
+
+
+def _cross_validated(
+    features: Tensor,
+    targets: Tensor,
+    classes: int,
+    grid: Sequence[float],
+    folds: int = 3,
+    weights: Tensor | None = None,
+    common_scale: bool = False,
+) -> float:
     """The l2 of the grid that is right most often on held-out folds."""
     fold = _stratified_folds(targets, folds)
-    right = [0] * len(grid)
+    right = [0.0] * len(grid)
     for held_out in range(folds):
         inside, outside = fold != held_out, fold == held_out
         if not inside.any() or not outside.any():
             continue
-        rotated = Rotated.of(features[inside])
-        for number, (_, head) in enumerate(_path(rotated, targets[inside], classes, grid)):
-            right[number] += int((head(features[outside]).argmax(1) == targets[outside]).sum())
+        rotated = Rotated.of(features[inside], common_scale)
+        for number, (_, head) in enumerate(_path(rotated, targets[inside], classes, grid, weights)):
+            right[number] += float(_right(head(features[outside]), targets[outside], weights))
     return grid[right.index(max(right))]
 
 

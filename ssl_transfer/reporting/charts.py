@@ -36,7 +36,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(position * step, 12) for position in range(first, last + 1)]
 
 
-def _labels(values: Sequence[float], as_percent: bool) -> list[str]:
+def tick_labels(values: Sequence[float], as_percent: bool) -> list[str]:
     """Tick labels with one number of decimals for all."""
     scaled = [100 * value for value in values] if as_percent else list(values)
     if max(abs(value) for value in scaled) >= 1e5:
@@ -63,7 +63,7 @@ def spread(positions: Sequence[float], distance: float, low: float, high: float)
 
 
 @dataclass(frozen=True)
-class _Frame:
+class Frame:
     """Where a value lies in a plot: percent across, px down."""
 
     x_low: float
@@ -73,7 +73,7 @@ class _Frame:
     height: int
 
     @classmethod
-    def around(cls, points: Curve, levels: Sequence[float], height: int) -> _Frame:
+    def around(cls, points: Curve, levels: Sequence[float], height: int) -> Frame:
         """A frame that holds all points and horizontal levels."""
         across, values = [x for x, _ in points], [y for _, y in points] + list(levels)
         low, high = min(across), max(across)
@@ -90,17 +90,17 @@ class _Frame:
     def down(self, y: float) -> float:
         return self.height * (self.y_ticks[-1] - y) / (self.y_ticks[-1] - self.y_ticks[0])
 
-    def axes(self, x_label: str, as_percent: bool) -> list[str]:
-        """Grid lines and the texts of both axes, as SVG."""
+    def axes(self, x_label: str, as_percent: bool, x_texts: Sequence[str] | None = None) -> list[str]:
+        """Grid lines and the texts of both axes, as SVG; `x_texts` stand at the ticks in place of their values."""
         svg = [
             f'<line class="grid" x1="0" x2="100%" y1="{self.down(tick):.1f}" y2="{self.down(tick):.1f}"/>'
             f'<text class="tick" x="0" dx="-8" y="{self.down(tick) + 4:.1f}" text-anchor="end">{label}</text>'
-            for tick, label in zip(self.y_ticks, _labels(self.y_ticks, as_percent), strict=True)
+            for tick, label in zip(self.y_ticks, tick_labels(self.y_ticks, as_percent), strict=True)
         ]
         y = self.height + 20
         svg += [
             f'<text class="tick" x="{self.across(tick):.2f}%" y="{y}" text-anchor="middle">{label}</text>'
-            for tick, label in zip(self.x_ticks, _labels(self.x_ticks, False), strict=True)
+            for tick, label in zip(self.x_ticks, x_texts or tick_labels(self.x_ticks, False), strict=True)
         ]
         return [*svg, f'<text class="axis" x="50%" y="{y + 20}" text-anchor="middle">{escape(x_label)}</text>']
 
@@ -132,7 +132,7 @@ def line_chart(
     if not lines:
         return f'<figure class="chart">{heading}<p class="quiet">Nothing was recorded.</p></figure>'
     show = percent if as_percent else number
-    frame = _Frame.around([point for curve in lines.values() for point in curve], list(levels.values()), height)
+    frame = Frame.around([point for curve in lines.values() for point in curve], list(levels.values()), height)
     svg = frame.axes(x_label, as_percent)
     for level in levels.values():
         line = f"{frame.down(level):.1f}"
@@ -148,7 +148,7 @@ def line_chart(
 
     ends = [(name, curve[-1][1], f"s{position % 6}") for position, (name, curve) in enumerate(lines.items())]
     ends += [(name, level, "floor") for name, level in levels.items()]
-    texts, room = _end_labels([(name, show(value), frame.down(value), style) for name, value, style in ends], height)
+    texts, room = end_labels([(name, show(value), frame.down(value), style) for name, value, style in ends], height)
     svg += texts
     told = [f"{name} from {show(curve[0][1])} to {show(curve[-1][1])}" for name, curve in lines.items()]
     told += [f"{name} at {show(level)}" for name, level in levels.items()]
@@ -162,7 +162,21 @@ def line_chart(
     )
 
 
-def _end_labels(ends: Sequence[tuple[str, str, float, str]], height: int) -> tuple[list[str], int]:
+def end_rows(names: Sequence[str]) -> int:
+    """Lines of text that the longest name and its value take beside the end of its curve."""
+    return max(len(textwrap.wrap(name, _LABEL_WIDTH) or [""]) for name in names) + 1
+
+
+def room_for(names: Sequence[str]) -> int:
+    """The height in px that the names of several curves and their values need beside their ends.
+
+    >>> room_for(["one", "two"])
+    62
+    """
+    return len(names) * (15 * end_rows(names) + 4) - 6
+
+
+def end_labels(ends: Sequence[tuple[str, str, float, str]], height: int) -> tuple[list[str], int]:
     """Texts beside the ends of lines, each `(name, value, y, style)`, and the room in px they need.
 
     A single line carries only its value: the title names it.
@@ -171,7 +185,7 @@ def _end_labels(ends: Sequence[tuple[str, str, float, str]], height: int) -> tup
         _, value, y, style = ends[0]
         return [f'<text class="end {style}" x="100%" y="{y + 4:.1f}" dx="12">{value}</text>'], 66
     names = [textwrap.wrap(name, _LABEL_WIDTH) or [""] for name, _, _, _ in ends]
-    rows = max(len(lines) for lines in names) + 1
+    rows = end_rows([name for name, _, _, _ in ends])
     places = spread([y for _, _, y, _ in ends], 15 * rows + 4, 6, height - 15 * rows + 30)
     texts = []
     for lines, (_, value, _, style), y in zip(names, ends, places, strict=True):
@@ -181,7 +195,7 @@ def _end_labels(ends: Sequence[tuple[str, str, float, str]], height: int) -> tup
         )
         below = f'<tspan class="end-value" x="100%" dx="12" dy="15">{value}</tspan>'
         texts.append(f'<text class="end {style}" x="100%" y="{y:.1f}">{spans}{below}</text>')
-    longest = max(len(line) for lines in names for line in lines)
+    longest = max(*(len(line) for lines in names for line in lines), *(len(value) for _, value, _, _ in ends))
     return texts, 24 + round(8.2 * min(max(longest, 7), 2 * _LABEL_WIDTH))
 
 
@@ -219,7 +233,7 @@ def interval_chart(rows: Sequence[ResultRow], *, title: str = "", as_percent: bo
         )
     labels = "".join(
         f'<text class="tick" x="{across(mark)}" y="14" text-anchor="middle">{label}</text>'
-        for mark, label in zip(marks, _labels(marks, as_percent), strict=True)
+        for mark, label in zip(marks, tick_labels(marks, as_percent), strict=True)
     )
     items.append(f'<li class="scale" aria-hidden="true"><svg class="track">{labels}</svg></li>')
     below = f"<figcaption>{escape(note)}</figcaption>" if note else ""
@@ -262,7 +276,7 @@ def histogram(
     most = max(map(sum, zip(*counts, strict=True)))
     x_ticks = [tick for tick in ticks(low, high, 6) if low <= tick <= high]
     y_ticks = [tick for tick in ticks(0, most, 4) if float(tick).is_integer()]
-    frame = _Frame(low, high, x_ticks, y_ticks, height)
+    frame = Frame(low, high, x_ticks, y_ticks, height)
     edges = [low + (high - low) * position / bins for position in range(bins + 1)]
     svg = frame.axes(x_label, False)
     for position in range(bins):
@@ -290,7 +304,7 @@ def histogram(
     )
 
 
-def _bar(frame: _Frame, counts: Mapping[str, int], edges: Sequence[float], beyond: bool, colours: Sequence[str]) -> str:
+def _bar(frame: Frame, counts: Mapping[str, int], edges: Sequence[float], beyond: bool, colours: Sequence[str]) -> str:
     """One stacked bar with the text that pointing at it shows."""
     left, width = frame.across(edges[0]), frame.across(edges[1]) - frame.across(edges[0])
     span = f"{number(edges[0])} and above" if beyond else f"{number(edges[0])} to {number(edges[1])}"

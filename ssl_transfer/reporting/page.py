@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ssl_transfer.files import whole_file
 
-_NUMERIC = re.compile(r"[-+]?\d[\d.,]*(\s%)?( to [-+]?\d[\d.,]*(\s%)?)?")
+_NUMERIC = re.compile(r"[-+]?\d[\d.,]*(\s%)?(( to | ± )[-+]?\d[\d.,]*(\s%)?)?|–")  # – was not measured
 
 
 def asset(name: str) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 def describe(thing: Any) -> Any:
     """Plain types for anything whose constructor stores its arguments under their own names.
 
-    >>> from ssl_transfer.downstream import Frozen
-    >>> describe(Frozen(l2=0.1))
-    {'class_path': 'ssl_transfer.downstream.tuning.Frozen', 'init_args': {'solve': True, 'l2': 0.1}}
+    >>> from ssl_transfer.downstream import Surgical
+    >>> describe(Surgical("first"))["init_args"]
+    {'part': 'first', 'encoder_lr': 0.1, 'batch_norm': 'train', 'l2_sp': 0.0}
     """
     if thing is None or isinstance(thing, bool | int | float | str):
         return thing

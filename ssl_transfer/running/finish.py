@@ -77,7 +77,8 @@ def finish(
     if isinstance(module, Objective) or (isinstance(module, Downstream) and module.changes_encoder):
         training = {"epochs": trainer.current_epoch, "batch_size": data.batch_size, **asdict(module.optimisation)}
         name, decoder = type(module).__name__, savable_decoder(module)
-        save_encoder(module.encoder, run.encoder, objective=name, training=training, decoder=decoder, **told)
+        encoder = module.kept_encoder if isinstance(module, Downstream) else module.encoder
+        save_encoder(encoder, run.encoder, objective=name, training=training, decoder=decoder, **told)
     if isinstance(module, Downstream):
         save_model(module.fitted(**told), run.model)
     if isinstance(module, Clusterer):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import Any
-
-import torch
 
 from ssl_transfer.data.views import Views
 from ssl_transfer.downstream import Classifier, Scratch
 from ssl_transfer.encoders import EncoderSpec
 from ssl_transfer.evaluation.probes import accuracy
 from ssl_transfer.optimisation import Optimisation
-from ssl_transfer.running.fit import fit
+from ssl_transfer.running.trial import scores_of, trial
 
 
 def from_scratch_accuracy(
@@ -23,10 +20,4 @@ def from_scratch_accuracy(
     The last epoch counts: nothing is chosen on held-out labels. views: training augmentation.
     """
     module = Classifier(spec, tuning=Scratch(), views=views, optimisation=Optimisation(lr=lr, weight_decay=1e-2))
-    module.selects_by = None
-    quietly: dict[str, Any] = {"limit_val_batches": 0, "enable_progress_bar": False, "verbose": False}
-    with tempfile.TemporaryDirectory() as directory:
-        fit(module, data, directory, seed=seed, max_epochs=epochs, **quietly)
-    with torch.inference_mode():
-        scores = torch.cat([module(batch.images) for batch in data.loader("test")])
-    return accuracy(scores, torch.from_numpy(data.table.targets[data.indices("test")]))
+    return accuracy(*scores_of(trial(module, data, epochs=epochs, seed=seed), data, "test"))

@@ -112,6 +112,37 @@ def test_label_budget(photos: Path) -> None:
         _ready(photos, label_budget=11)
 
 
+def test_few_draws_labels_as_a_fresh_module_does_and_shares_the_images(photos: Path) -> None:
+    data = _ready(photos)
+    few = data.few(3, seed=0)
+    assert few.indices("train").tolist() == _ready(photos, label_budget=3).indices("train").tolist()
+    assert few._store is data._store and few.label_budget == 3 and data.label_budget is None
+    assert few.fingerprint == _ready(photos, label_budget=3).fingerprint != data.fingerprint
+    assert few.indices("train").tolist() != data.few(3, seed=1).indices("train").tolist()
+    assert set(few.indices("train")) < set(few.few(5, seed=0).indices("train"))  # from all, not from the three
+    assert few.indices("val").tolist() == data.indices("val").tolist() and few.mean == data.mean
+    assert few.few(None, seed=0).indices("train").tolist() == data.indices("train").tolist()
+    with pytest.raises(ValueError, match=r"data\.label_budget=11 is more than"):
+        data.few(11, seed=0)
+
+
+def test_few_without_a_number_leaves_out_what_has_no_label(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 4), np.uint8)
+    targets: list[Any] = [[0, 1, -1, 1, 0, -1], [0.5, np.nan, -1.0, 2.0, 3.0, np.nan]]
+    for name, column, kept in zip("ab", targets, ([0, 1, 3, 4], [0, 2, 3, 4]), strict=True):
+        np.savez(tmp_path / f"{name}.npz", x_train=images, y_train=np.array(column))
+        assert _ready(tmp_path / f"{name}.npz", val_fraction=0.0).few(None, 0).indices("train").tolist() == kept
+
+
+def test_with_train_chooses_rows_and_few_draws_from_them(photos: Path) -> None:
+    data = _ready(photos)
+    fold = data.with_train(data.indices("train")[::-2])
+    assert fold.indices("train").tolist() == sorted(data.indices("train")[::-2].tolist())
+    assert set(fold.few(2, seed=0).indices("train")) < set(fold.indices("train"))
+    assert len(fold.train_dataloader().rows) == len(fold.indices("train")) < len(data.train_dataloader().rows)
+    assert not len(data.without_val().indices("val")) and len(data.indices("val"))
+
+
 def test_16_bit_images_are_scaled_by_the_training_range(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(500, 1500, (20, 8, 8)).astype(np.uint16)
     test = np.full((2, 8, 8), 60_000, np.uint16)

@@ -165,9 +165,9 @@ def test_the_encoder_learns_at_its_own_rate(encoder_folder: Path, digits: ImageD
         def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
             rates.append({round(group["initial_lr"], 9) for group in trainer.optimizers[0].param_groups})
 
-    module = Classifier(str(encoder_folder), tuning=Full(encoder_lr=0.1), optimisation=Optimisation(lr=1e-2))
+    module = Classifier(str(encoder_folder), tuning=Full(0.1, layer_decay=0.5), optimisation=Optimisation(lr=1e-2))
     running.fit(module, digits, tmp_path / "run", max_epochs=1, callbacks=[Watch()], **OPTIONS)
-    assert rates[0] == {1e-2, 1e-3}
+    assert rates[0] == {1e-2, 1e-3, 5e-4}  # head, last stage, first stage
 
 
 def test_from_scratch_takes_the_architecture_and_no_weights(

@@ -181,7 +181,7 @@ def test_config_tells_what_was_fitted(run: RunFolder) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"tuning": Compact()}, "a Reducer takes Frozen, Full or Scratch"),
+        ({"tuning": Compact()}, "a Reducer takes Frozen, Full or another"),
         ({"method": PCA(), "tuning": Full()}, "PCA learns nothing by gradient.* take ParametricMap or Bottleneck"),
         ({"method": PCA(), "neighbours_of": "pixels"}, "PCA fits what it is given"),
         ({"neighbours_of": "colour"}, "must be features or pixels, not 'colour'"),

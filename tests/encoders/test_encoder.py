@@ -59,7 +59,17 @@ def test_pool_beyond_the_maps_is_refused() -> None:
         build(EncoderSpec(pool=9))
 
 
-@pytest.mark.parametrize("wrong", [{"pool": 0}, {"bottleneck": 0}, {"pool": 2, "bottleneck": 8}, {"name": ""}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"pool": 0},
+        {"bottleneck": 0},
+        {"pool": 2, "bottleneck": 8},
+        {"name": ""},
+        {"own_head": True, "pool": 2},
+        {"own_head": True, "bottleneck": 8},
+    ],
+)
 def test_spec_checks_itself(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"^encoder\.[^\n]*$"):
         EncoderSpec(**wrong)  # type: ignore[arg-type]

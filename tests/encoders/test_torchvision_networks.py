@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from ssl_transfer.encoders import Encoder, EncoderSpec, build_encoder
+from ssl_transfer.encoders import Encoder, EncoderSpec, build_encoder, load_encoder, save_encoder
 
 
 def build(spec: EncoderSpec | str, channels: int = 3, side: int = 32) -> Encoder:
@@ -69,6 +70,7 @@ def test_large_images_leave_resnet_as_torchvision_has_it() -> None:
 def test_vgg_keeps_maps_of_two_pixels(side: int) -> None:
     size = build("vgg11", side=side).map_size
     assert size is not None and min(size) >= 2
+    assert [name for name, _ in build("vgg11", side=side).stages()] == [f"features.{i}" for i in (0, 3, 6, 11, 16)]
 
 
 def test_small_stem_is_a_choice() -> None:
@@ -158,3 +160,84 @@ def test_no_connection_gets_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", fetch)
     with pytest.raises(ValueError, match=r"could not be fetched \(no route to host\)"):
         build(EncoderSpec("resnet18", weights="DEFAULT"))
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "efficientnet_b0"])
+def test_usual_backbones_from_a_local_file(name: str, tmp_path: Path) -> None:
+    theirs = torchvision.models.get_model(name).eval()
+    path = tmp_path / "weights.pth"
+    torch.save({key: value for key, value in theirs.state_dict().items() if not key.startswith("classifier.")}, path)
+    encoder = build(EncoderSpec(name, weights=str(path)), side=96).eval()
+    images = torch.rand(2, 3, 96, 96)
+    x = (images - 0.5) / 0.25
+    children = dict(theirs.named_children())
+    trunk = children["features"] if "features" in children else nn.Sequential(*list(children.values())[:-2])
+    torch.testing.assert_close(encoder.maps(images), trunk(x), rtol=1e-3, atol=1e-3)
+
+
+def test_weights_of_a_vit_from_a_file_suit_another_size(tmp_path: Path) -> None:
+    theirs = torchvision.models.vit_b_16()
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    encoder = build(EncoderSpec("vit_b_16", weights=str(tmp_path / "weights.pth")), side=48)
+    positions = encoder.state_dict()["network.network.encoder.pos_embedding"]
+    assert positions.shape == (1, 10, 768)
+    assert torch.equal(positions[:, 0], theirs.state_dict()["encoder.pos_embedding"][:, 0])
+    torch.save({"encoder.pos_embedding": torch.zeros(2)}, tmp_path / "wrong.pth")
+    with pytest.raises(ValueError, match="do not fit VisionTransformer: missing class_token"):
+        build(EncoderSpec("vit_b_16", weights=str(tmp_path / "wrong.pth")), side=48)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "googlenet", "vit_b_32"])
+def test_own_head_gives_the_logits_of_the_pretrained_network(name: str, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"image_size": 64} if name == "vit_b_32" else {}
+    if name == "googlenet":
+        arguments = {"init_weights": False, "aux_logits": False}
+    theirs = torchvision.models.get_model(name, num_classes=7, **arguments).eval()
+    torch.save(theirs.state_dict(), tmp_path / "w.pt")
+    spec = EncoderSpec(name, {"num_classes": 7}, str(tmp_path / "w.pt"), own_head=True)
+    encoder = build(spec, side=64).eval()
+    images = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(encoder(images), theirs((images - 0.5) / 0.25))
+    assert (encoder.feature_dim, encoder.map_dim, encoder.own_classes) == (7, None, None)
+    again = load_encoder(save_encoder(encoder, tmp_path / "encoder", objective="none", data={}))
+    assert again.spec.own_head and torch.equal(again(images), encoder(images))
+    staged = [id(parameter) for _, stage in encoder.stages() for parameter in stage.parameters()]
+    assert sorted(staged) == sorted(id(parameter) for parameter in encoder.parameters())
+
+
+def test_own_head_of_named_weights_names_its_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = torchvision.models.resnet18().state_dict()
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", lambda *args, **kwargs: state)
+    encoder = build(EncoderSpec("resnet18", weights="DEFAULT", own_head=True))
+    assert encoder.own_classes is not None and encoder.own_classes[0] == "tench" and len(encoder.own_classes) == 1000
+    path = save_encoder(encoder, tmp_path / "encoder", objective="none", data={})
+    assert load_encoder(path).own_classes == encoder.own_classes
+    assert json.loads((path / "config.json").read_text())["pretrained_cfg"]["num_classes"] == 1000
+    assert build(EncoderSpec("resnet18", weights="DEFAULT")).own_classes is None
+
+
+def test_heads_for_training_alone_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = torchvision.models.inception_v3(init_weights=False).state_dict()
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", lambda *args, **kwargs: state)
+    encoder = build(EncoderSpec("inception_v3", weights="DEFAULT"), side=80).train()
+    assert encoder(torch.rand(2, 3, 80, 80)).shape == (2, 2048)
+    assert not any("AuxLogits" in key for key in encoder.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (EncoderSpec("resnet18", own_head=True), r"needs a pretrained head.*encoder\.weights to DEFAULT"),
+        (EncoderSpec("small_resnet", own_head=True), "small_resnet has no head of its own"),
+        (EncoderSpec("oriented_gradients", own_head=True), "oriented_gradients has no head of its own"),
+        (EncoderSpec("resnet18", {"small_stem": True}, "W", own_head=True), "as it was pretrained, not with"),
+        (EncoderSpec("vgg11", {"pools": 3}, "W", own_head=True), "as it was pretrained, not with"),
+    ],
+)
+def test_no_own_head_gets_one_line(spec: EncoderSpec, message: str, tmp_path: Path) -> None:
+    if spec.weights:
+        torch.save(torchvision.models.get_model(spec.name).state_dict(), tmp_path / "w.pt")
+        spec.weights = str(tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=message) as caught:
+        build(spec)
+    assert "\n" not in str(caught.value)

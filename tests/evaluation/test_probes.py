@@ -124,3 +124,15 @@ def test_one_image_a_class_is_enough() -> None:
     features = torch.eye(4)
     head, _ = select_logistic((features, torch.arange(4)), None, 4)
     assert accuracy(head(features), torch.arange(4)) == 1.0
+
+
+def test_on_a_common_scale_features_keep_their_proportions() -> None:
+    """As scikit-learn has it, to whose logistic regression our penalty translates as C = 1 / (N l2)."""
+    torch.manual_seed(0)
+    targets = torch.arange(60) % 3
+    features = torch.randn(60, 4) * torch.tensor([3.0, 1.0, 0.1, 0.01]) + torch.eye(3, 4)[targets] + 5
+    head, l2 = select_logistic((features, targets), None, 3, grid=[1e-2], common_scale=True)
+    scale = features.var(0, correction=0).mean().sqrt()
+    peer = LogisticRegression(C=1 / (60 * l2), tol=1e-8, max_iter=10_000).fit(((features - 5) / scale).numpy(), targets)
+    expected = torch.from_numpy(peer.predict_proba(((features - 5) / scale).numpy())).float()
+    assert torch.allclose(head(features).softmax(1), expected, atol=2e-3)

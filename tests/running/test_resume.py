@@ -19,7 +19,7 @@ import torch
 from ssl_transfer.cli import main
 from ssl_transfer.data.module import ImageDataModule
 from ssl_transfer.data.views import Views
-from ssl_transfer.downstream import Classifier, Frozen, Full
+from ssl_transfer.downstream import Classifier, Frozen, Full, Gradual, LinearThenFull, LoRA, Partial
 from ssl_transfer.encoders import EncoderSpec, load_encoder
 from ssl_transfer.pretraining import Autoencoder, DenoisingAutoencoder, RotationPrediction, SimCLR
 from ssl_transfer.running.fit import fit
@@ -36,6 +36,10 @@ MODULES: dict[str, Callable[[], pl.LightningModule]] = {
     "DenoisingAutoencoder": lambda: DenoisingAutoencoder(SPEC),
     "Full": lambda: Classifier(SPEC, tuning=Full(), views=Views(horizontal_flip=0.0)),
     "Frozen": lambda: Classifier(SPEC, tuning=Frozen(solve=False)),
+    "Gradual": lambda: Classifier(SPEC, tuning=Gradual(every=1)),
+    "Partial": lambda: Classifier(SPEC, tuning=Partial(1)),
+    "LoRA": lambda: Classifier(SPEC, tuning=LoRA(rank=2), views=Views(horizontal_flip=0.0)),
+    "LinearThenFull": lambda: Classifier(SPEC, tuning=LinearThenFull(l2_sp=0.1), weight_average=0.9, mixup=0.4),
 }
 
 
@@ -96,6 +100,8 @@ LATE = ({"step": 20}, None)  # long after the checkpoint of the epoch's end
         *(("SimCLR", death) for death in (MIDDLE, FIRST, EARLY, BETWEEN, VALIDATION, LATE)),
         *(("Full", death) for death in (MIDDLE, VALIDATION, LATE)),
         *((name, MIDDLE) for name in ("RotationPrediction", "Autoencoder", "DenoisingAutoencoder", "Frozen")),
+        *((name, death) for name in ("Gradual", "LinearThenFull") for death in (MIDDLE, VALIDATION)),
+        *((name, MIDDLE) for name in ("Partial", "LoRA")),
     ],
 )
 def test_to_the_bit(

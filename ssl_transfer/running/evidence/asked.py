@@ -1,0 +1,136 @@
+"""What a user asks of the evidence, read from words: encoders, label budgets and strategies."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl_transfer.downstream import tuning as strategies
+from ssl_transfer.downstream.tuning import Scratch, Tuning
+
+BUDGETS = (1, 5, 10, 50, 100, None)
+KNOWN = {
+    name: kind
+    for name, kind in vars(strategies).items()
+    if isinstance(kind, type) and issubclass(kind, Tuning) and kind not in (Tuning, Scratch)
+}
+
+
+def named_encoders(text: str) -> dict[str, Path]:
+    """Encoder folders, or the runs that hold them, separated by commas, by the names of their runs.
+
+    >>> list(named_encoders("runs/simclr/encoder,runs/rotation"))
+    ['simclr', 'rotation']
+    """
+    given = [Path(part).expanduser() for part in _parts(text)]
+    if not given:
+        raise ValueError("no encoder is named: give an encoder folder, or several separated by commas")
+    paths = [path / "encoder" if (path / "encoder").is_dir() else path for path in given]
+    names = [_run(path).name for path in paths]
+    if len(set(names)) < len(names):
+        names = [str(_run(path)) for path in paths]
+    if len(set(names)) < len(names):
+        raise ValueError(f"an encoder is given twice in {text}: give each once")
+    return dict(zip(names, paths, strict=True))
+
+
+def _run(path: Path) -> Path:
+    return path.parent if path.name == "encoder" and path.parent.name else path
+
+
+def label_budgets(text: str | None, data: Any) -> list[int | None]:
+    """Labelled images a class, and None for "all", ascending; by default those of `BUDGETS` that every class has.
+
+    Raises ValueError for what is no number, and naming a class that has fewer images than asked for.
+    """
+    if text is None:
+        fewest = _fewest(data)
+        return [budget for budget in BUDGETS if budget is None or budget <= fewest]
+    counts = {_budget(part) for part in _parts(text.strip("[]()"))}
+    if not counts:
+        raise ValueError("--budgets is empty: give numbers of labelled images a class, such as 1,10,all")
+    numbers = sorted(count for count in counts if count is not None)
+    _check(data, max([1, *numbers]))
+    return [*numbers, *([None] if None in counts else [])]
+
+
+def _budget(text: str) -> int | None:
+    if text.strip("'\"").lower() == "all":
+        return None
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"--budgets takes whole numbers from 1 and all, such as 1,10,all, not {text!r}")
+    return count
+
+
+def _fewest(data: Any) -> int:
+    """The most labelled images that every class has."""
+    _check(data, 1)
+    low = 1
+    for budget in BUDGETS:
+        if budget is not None:
+            try:
+                data.few(budget, seed=0)
+                low = budget
+            except ValueError:
+                break
+    return low
+
+
+def _check(data: Any, budget: int) -> None:
+    """Raise ValueError unless the training split has so many labelled images of every class."""
+    try:
+        data.few(budget, seed=0)
+    except ValueError as error:
+        raise ValueError(str(error).replace("data.label_budget=", "--budgets ")) from error
+
+
+def tunings(text: str) -> dict[str, Tuning]:
+    """Strategies by name, separated by commas, with or without arguments.
+
+    >>> {name: type(tuning).__name__ for name, tuning in tunings("Full,Full(encoder_lr=0.5)").items()}
+    {'Full': 'Full', 'Full(encoder_lr=0.5)': 'Full'}
+    """
+    try:
+        listed = ast.parse(f"[{text.strip('[]')}]", mode="eval").body
+    except SyntaxError as error:
+        raise ValueError(f"--strategies {text} cannot be read: {_example()}") from error
+    assert isinstance(listed, ast.List)
+    return {_name(node): _tuning(node) for node in listed.elts}
+
+
+def _name(node: ast.expr) -> str:
+    """As it was written, but for spaces and empty brackets."""
+    return ast.unparse(node).removesuffix("()")
+
+
+def _tuning(node: ast.expr) -> Tuning:
+    called = node.func if isinstance(node, ast.Call) else node
+    if not isinstance(called, ast.Name) or called.id not in KNOWN:
+        known = ", ".join(KNOWN)
+        why = "Scratch is a floor and measured anyway" if _name(called) == "Scratch" else f"known are {known}"
+        raise ValueError(f"--strategies: {_name(node)} is none: {why}")
+    if not isinstance(node, ast.Call):
+        return KNOWN[called.id]()
+    try:
+        given = [ast.literal_eval(value) for value in node.args]
+        named = {str(word.arg): ast.literal_eval(word.value) for word in node.keywords}
+        return KNOWN[called.id](*given, **named)
+    except TypeError as error:
+        raise ValueError(f"--strategies: {_name(node)}: {str(error).split('__init__() ')[-1]}") from error
+    except ValueError as error:
+        words = _example() if "malformed" in str(error) else str(error)
+        raise ValueError(f"--strategies: {_name(node)}: {words}") from error
+
+
+def _example() -> str:
+    return "give names such as Full,LinearThenFull or Partial(n_stages=2)"
+
+
+def _parts(text: str) -> Sequence[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
