@@ -118,7 +118,7 @@ def knn_and_linear(features: Features, data: ImageDataModule) -> dict[str, float
         if len(i := data.indices(split))
     }
     bank = tuple(torch.cat(pair) for pair in zip(part["train"], part["val"], strict=True))
-    head, _ = select_logistic(part["train"], part["val"], data.num_classes)
+    head, _ = select_logistic(part["train"], part["val"], data.num_classes, common_scale=features.common_scale)
     return {
         "knn": accuracy(knn_scores(bank[0], bank[1], part["test"][0], data.num_classes), part["test"][1]),
         "val_knn": accuracy(knn_scores(*part["train"], part["val"][0], data.num_classes), part["val"][1]),

@@ -173,6 +173,8 @@ def _missing(path: list[str], names: str, options: Sequence[str]) -> str:
 
 def _option(path: list[str], options: Sequence[str]) -> str:
     """How an option is written; a positional argument by its bare name."""
+    if not path:  # of a value within a list
+        return "an option"
     name = ".".join(path)
     return name if options and f"--{path[0]}" not in options and f"--{name}" not in options else f"--{name}"
 

@@ -78,9 +78,10 @@ class FeatureTask(Downstream):
         if not self.seen:
             return
         columns = ((part.features, part.targets, part.index) for part in self.seen)
-        seen = Features(*(torch.cat(column) for column in zip(*columns, strict=True)))
+        features, targets, index = (torch.cat(column) for column in zip(*columns, strict=True))
         self.seen = []
-        self.log_dict({f"{split}/{name}": value for name, value in self.score(seen).items()})
+        figures = self.score(Features(features, targets, index))
+        self.log_dict({f"{split}/{name}": value for name, value in figures.items()})
 
 
 def class_labels(targets: Tensor) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,16 +15,21 @@ from ssl_transfer.evaluation.pixels import pixel_vectors
 
 @dataclass
 class Features:
-    """Features of a set of images: `features (N, D)` float32, `targets (N, …)` and `index (N,)` rows of the store."""
+    """Features of a set of images: `features (N, D)` float32, `targets (N, …)` and `index (N,)` rows of the store.
+
+    `common_scale`: all features are of one unit, as pixels and principal components are, so that a linear head takes
+    them at one scale; scaled one by one, those that hardly vary are blown up.
+    """
 
     features: Tensor
     targets: Tensor
     index: Tensor
+    common_scale: bool = False
 
     def labelled(self) -> Features:
         """Only the images that have a class (target ≥ 0)."""
         keep = self.targets >= 0
-        return Features(self.features[keep], self.targets[keep], self.index[keep])
+        return replace(self, features=self.features[keep], targets=self.targets[keep], index=self.index[keep])
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,13 +36,13 @@ def floor_features(data: Any, spec: EncoderSpec, seed: int = 0, variance: float 
 
     PCA is fitted on the training split and keeps the components that hold `variance` of it.
     """
-    pixels = encode_all(RawPixels(), data)
+    pixels = replace(encode_all(RawPixels(), data), common_scale=True)
     train = pixels.features[data.indices("train")]
     pca = PCA(variance).fit(train.numpy())
     reduced = torch.from_numpy(pca.transform(pixels.features.numpy())).float()
     return {
         "Raw pixels": pixels,
-        "PCA": Features(reduced, pixels.targets, pixels.index),
+        "PCA": replace(pixels, features=reduced),
         "Random encoder": encode_all(random_encoder(data, spec, seed), data),
     }
 
@@ -61,7 +62,8 @@ def few_label_accuracies(features: Features, data: Any, budget: int, seeds: Sequ
     values = []
     for seed in seeds:
         rows = draw_label_budget(data.table, data.indices("train"), budget, seed)
-        head, _ = select_logistic((features.features[rows], features.targets[rows]), None, data.num_classes)
+        train = (features.features[rows], features.targets[rows])
+        head, _ = select_logistic(train, None, data.num_classes, common_scale=features.common_scale)
         values.append(accuracy(head(features.features[test]), features.targets[test]))
     return values
 
