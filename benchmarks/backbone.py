@@ -88,6 +88,8 @@ def main() -> None:
         about = {"name": name, "quick": options.quick}
         sizes[name] = once(rounds, f"{name}, size", what="chosen", **about)
         for seed, method in product(range(options.seeds), [m for m in phase if m in options.methods]):
+            if method in LEARNERS and seed >= options.tuned_seeds:
+                continue
             told = {"method": method, "budget": budget, "seed": seed, "size": size_for(method, sizes[name]), **about}
             result = once(rounds, f"{name}, {budget} labels, {method}, seed {seed}", what="learned", **told)
             found.setdefault((name, budget, method), []).append(result)
@@ -105,7 +107,9 @@ def arguments() -> Any:
     made.add_argument("--data", nargs="+", default=["cifar10", "fashion_mnist"], choices=list(SOURCES))
     made.add_argument("--budgets", nargs="+", type=int, default=[10, 50], help="labelled images a class")
     made.add_argument("--methods", nargs="+", default=methods, choices=methods)
+    made.add_argument("--tuned_seeds", type=int, help="the same for the backbone that learns; as --seeds by default")
     options = made.parse_args()
+    options.tuned_seeds = options.seeds if options.tuned_seeds is None else options.tuned_seeds
     if options.quick:
         options.seeds, options.budgets = 1, [10]
     missing = [

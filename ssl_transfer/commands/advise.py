@@ -35,6 +35,7 @@ from ssl_transfer.reporting.advice_page import (
 from ssl_transfer.running.advice import Question, labelled_rows, measure
 from ssl_transfer.running.recipes import VIEWS, recipe_for
 
+SUPERVISED = (Classifier.__name__,)  # objectives that learn from labels
 TUNINGS = {"as_is": "AsIs", "frozen": "Frozen", "partial": "Partial", "full": "LinearThenFull", "scratch": "Scratch"}
 
 
@@ -93,7 +94,7 @@ def advise(
         data = data.few(label_budget, seed)
     pretraining, left_out = _pretraining(network, trained_on, pretrained_on, data, root)
     question = Question(encoder, data, pretraining, views, minutes, seed, where)
-    measured = measure(question, left_out)
+    measured = measure(question, (*_learned_with_labels(encoder, data), *left_out))
     advice = advise_on(measured)
     command = _fit_command(advice.strategy, question)
     _show(measured, advice, command)
@@ -114,6 +115,17 @@ def _check_labels(data: ImageDataModule) -> None:
         raise ValueError(f"{data.source} has one class only, {(data.classes or [''])[0]!r}: advice needs at least two")
     if not (data.table.targets[data.indices("train")] >= 0).any():
         raise ValueError(f"{data.source} has no labelled training image: advice needs some of every class")
+
+
+def _learned_with_labels(encoder: str, data: ImageDataModule) -> tuple[str, ...]:
+    """What to know of an encoder that learned from labels, the more so from those that are held out here."""
+    config = read_config(Path(encoder).expanduser())
+    if config["objective"] not in SUPERVISED:
+        return ()
+    told = f"the encoder was trained with labels, by a {config['objective']}"
+    if config["data"].get("source") != data.source:
+        return (told,)
+    return (f"{told} of {data.source}: what is held out here it may have learned from, which flatters the encoder",)
 
 
 def _pretraining(

@@ -81,7 +81,11 @@ def evidence(
     grid.check()
     record.claim(grid.settings(), overwrite)
     results = write_evidence(record.folder, grid, measure(grid, record), command)
-    print("\n".join(["", evidence_table(results.trials), "", *verdict(results.trials), "", *results.notes]))
+    print(
+        "\n".join(
+            ["", evidence_table(results.trials), "", *verdict(results.trials, results.doubts), "", *results.notes]
+        )
+    )
     print(f"wrote {record.folder}: evidence.html, evidence.md, evidence.json")
     return 0
 
@@ -95,7 +99,8 @@ def _command(given: dict[str, Any]) -> str:
             continue
         if isinstance(value, Views):
             changed = ((key, part) for key, part in asdict(value).items() if part != getattr(VIEWS, key))
-            words += [word for key, part in changed for word in (f"--views.{key}", str(part))]
+            plain = ((key, list(part) if isinstance(part, tuple) else part) for key, part in changed)
+            words += [word for key, part in plain for word in (f"--views.{key}", str(part))]
         else:
             words += [f"--{name}", str(value)]
     return shlex.join(words)

@@ -37,18 +37,26 @@ def inspect(
         channels: of the images, for a network's name.
 
     Raises:
-        ValueError: no encoder folder, or one that does not load; a tuning that does not suit it.
+        ValueError: no encoder folder, or one that does not load; a tuning that does not suit it; a number below its
+            least.
     """
     from rich.console import Console
 
+    from ssl_transfer.encoders.build import is_folder_name
     from ssl_transfer.encoders.config import read_config
     from ssl_transfer.encoders.folder import load_encoder
 
+    _check_numbers(lr, epochs, size, channels)
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=120)
     if tuning is not None:
         return _tell_layers(console, encoder, tuning, lr, epochs, size, channels)
+    if not is_folder_name(encoder):
+        raise ValueError(
+            f"there is no encoder folder {encoder!r}: give the DIR/encoder of a finished fit; the name of a network "
+            "needs --tuning, and --size for other images than 224 x 224"
+        )
     path = Path(encoder).expanduser()
     loaded = load_encoder(path)
     config = read_config(path)
@@ -59,6 +67,14 @@ def inspect(
         if config.get(title):
             console.print(_facts(title, config[title]))
     return 0
+
+
+def _check_numbers(lr: float, epochs: int, size: int | None, channels: int) -> None:
+    if not lr > 0:
+        raise ValueError(f"--lr must be above 0, not {lr}")
+    for option, value in (("epochs", epochs), ("size", size), ("channels", channels)):
+        if value is not None and value < 1:
+            raise ValueError(f"--{option} must be at least 1, not {value}")
 
 
 def _tell_layers(

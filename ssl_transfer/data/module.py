@@ -20,7 +20,7 @@ from ssl_transfer.data.decode import MAX_PIXELS
 from ssl_transfer.data.hashing import content_hash
 from ssl_transfer.data.loader import BatchLoader
 from ssl_transfer.data.normal import Fractions, choose_splits
-from ssl_transfer.data.records import SPLITS, Records
+from ssl_transfer.data.records import SPLITS, Records, hide_labels, is_labelled
 from ssl_transfer.data.resize import Resize, scale_to_uint8
 from ssl_transfer.data.shape import choose_shape
 from ssl_transfer.data.sources import Source, open_source
@@ -44,7 +44,7 @@ class ImageDataModule(pl.LightningDataModule):
         val_fraction, test_fraction: share of train drawn for a split that the source does not have, in [0, 1). By
             default no test split is drawn, but 0.2 with `normal`.
         label_budget: train on this many labelled images a class.
-        keep_unlabelled: with a label budget, keep the other training images, their labels hidden.
+        keep_unlabelled: with a label budget, keep the other training images, their labels of all columns hidden.
         normal: for anomaly detection, the class or classes that are normal: train and val then hold no other. All
             anomalies are test, unless the source states a test split: then those outside are left out. By default the
             one class of the training images, if they have but one.
@@ -59,7 +59,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     After `setup()`: `shape` (C, H, W); `classes` and `num_classes`; `mean` and `std` per channel over train, of values
     in [0, 1]; `fingerprint`; `table`, one row an image of the store; `rejected` [(path, reason)];
-    `duplicates_across_splits`; `value_range` of 16-bit images; `normal_targets`, the normal classes (None: not known).
+    `duplicates_across_splits`; `value_range` of 16-bit images; `normal_targets`, the normal classes (None: not known);
+    `hidden`, `(N,)` by row of the store: images of which no label, in whatever column, may be learnt.
 
     >>> data = ImageDataModule("digits")
     >>> data.setup()
@@ -73,6 +74,7 @@ class ImageDataModule(pl.LightningDataModule):
     std: list[float]
     fingerprint: str
     table: Records
+    hidden: np.ndarray
     rejected: list[tuple[str, str]]
     duplicates_across_splits: int
     normal_targets: list[int] | None
@@ -195,10 +197,11 @@ class ImageDataModule(pl.LightningDataModule):
         """What follows from the store and the final table."""
         rows = {split: np.flatnonzero(self.table.splits == split) for split in SPLITS}
         self._pool = rows["train"]
+        self.hidden = np.zeros(len(self.table), bool)
         if self.label_budget is not None:
             drawn = draw_label_budget(self.table, rows["train"], self.label_budget, self.seed)
             if self.keep_unlabelled:
-                self.table.targets = _hidden(self.table.targets, np.setdiff1d(self._pool, drawn))
+                self._hide(np.setdiff1d(self._pool, drawn))
             else:
                 rows["train"] = drawn
         self._indices = rows | {"all": np.arange(len(self.table))}
@@ -208,9 +211,24 @@ class ImageDataModule(pl.LightningDataModule):
         self._store = store
         self._take_fingerprint()
 
+    def _hide(self, rows: np.ndarray) -> None:
+        """Hide the labels of some rows of the store from training, leaving those of other copies as they are."""
+        hidden = self.hidden.copy()
+        hidden[rows] = True
+        self.hidden = hidden
+        self.table = replace(self.table, targets=hide_labels(self.table.targets, rows))
+
+    @property
+    def _keeps_unlabelled(self) -> bool:
+        """Whether the training split holds images of which the labels are hidden."""
+        return bool(self.hidden[self._indices["train"]].any())
+
     def _take_fingerprint(self) -> None:
         splits = [self._indices[split].tolist() for split in SPLITS]
-        facts = [self.shape, self.resize, self.value_range, splits]
+        facts: list[Any] = [self.shape, self.resize, self.value_range, splits]
+        if self._keeps_unlabelled:
+            train = self._indices["train"]
+            facts.append(train[~self.hidden[train]].tolist())
         self.fingerprint = content_hash(b"".join(self.table.hashes.tolist()) + repr(facts).encode())
 
     def _reject(self, records: Records, reasons: dict[int, str]) -> None:
@@ -255,7 +273,7 @@ class ImageDataModule(pl.LightningDataModule):
         [20, 1132]
         """
         if budget is None:
-            rows = self._pool[_labelled(self.table.targets[self._pool])]
+            rows = self._pool[is_labelled(self.table.targets[self._pool])]
         else:
             rows = draw_label_budget(self.table, self._pool, budget, seed)
         other = self._with_rows("train", rows)
@@ -278,7 +296,8 @@ class ImageDataModule(pl.LightningDataModule):
         if limit is not None and len(others) > limit:
             others = others[np.linspace(0, len(others) - 1, limit).round().astype(np.int64)]
         other = self._with_rows("train", np.concatenate([own, others]))
-        other.table = replace(self.table, targets=_hidden(self.table.targets, others))
+        other._hide(others)
+        other._take_fingerprint()
         return other
 
     def with_train(self, rows: Any) -> Self:
@@ -364,6 +383,7 @@ class ImageDataModule(pl.LightningDataModule):
             "std": self.std,
             "value_range": None if self.value_range is None else list(self.value_range),
             "label_budget": self.label_budget,
+            "keep_unlabelled": self._keeps_unlabelled,
             "normal": None if self.normal_targets is None else [(self.classes or [])[k] for k in self.normal_targets],
             "anomaly_val_fraction": self.anomaly_val_fraction,
             "seed": self.seed,
@@ -371,17 +391,3 @@ class ImageDataModule(pl.LightningDataModule):
             "duplicates_across_splits": self.duplicates_across_splits,
             "fingerprint": self.fingerprint,
         }
-
-
-def _hidden(targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Targets of which those of some rows are no label any more."""
-    hidden = targets.copy()
-    hidden[rows] = -1 if targets.dtype.kind == "i" else np.nan
-    return hidden
-
-
-def _labelled(targets: np.ndarray) -> np.ndarray:
-    """Which targets are a label, `(N,)`: classes from 0, numbers that are none."""
-    if targets.dtype.kind == "i":
-        return targets >= 0
-    return ~np.isnan(targets).reshape(len(targets), -1).any(1)

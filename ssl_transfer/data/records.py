@@ -43,6 +43,7 @@ class Records:
         groups: images of one group never straddle splits; "" is no group.
         hashes: of the contents (ASCII hex), filled in when the source is read.
         classes: names, index = target; None without classes.
+        below_zero: whether whole numbers below zero were taken for no label.
 
     >>> Records.of(["a.png", "b.png"]).targets.tolist()
     [-1, -1]
@@ -54,6 +55,7 @@ class Records:
     groups: np.ndarray
     hashes: np.ndarray = field(default_factory=lambda: np.zeros(0, "S32"))
     classes: list[str] | None = None
+    below_zero: bool = False
 
     @classmethod
     def of(
@@ -63,6 +65,7 @@ class Records:
         splits: Sequence[str] | np.ndarray | str = "",
         groups: Sequence[str] | None = None,
         classes: list[str] | None = None,
+        below_zero: bool = False,
     ) -> Records:
         """Records from plain sequences; what is not given is empty."""
         count = len(paths)
@@ -72,6 +75,7 @@ class Records:
             splits=np.full(count, splits, "U5") if isinstance(splits, str) else np.array(splits, "U5"),
             groups=np.full(count, "", "U1") if groups is None else np.array(groups, dtype=str),
             classes=classes,
+            below_zero=below_zero,
         )
 
     def __len__(self) -> int:
@@ -79,7 +83,7 @@ class Records:
 
     def select(self, rows: np.ndarray) -> Records:
         """The records of some rows (indices or a boolean mask), in that order."""
-        columns = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "classes"}
+        columns = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("classes", "below_zero")}
         return replace(self, **{name: column[rows] for name, column in columns.items() if len(column) == len(self)})
 
 
@@ -117,6 +121,39 @@ def make_targets(values: np.ndarray | Sequence[Any]) -> tuple[np.ndarray, list[s
     classes = sorted({str(v) for v in items if v is not None})
     index = {name: i for i, name in enumerate(classes)}
     return np.array([-1 if v is None else index[str(v)] for v in items], np.int64), classes
+
+
+def has_below_zero(values: np.ndarray | Sequence[Any]) -> bool:
+    """Whether a column of labels holds whole numbers below zero, which `make_targets` takes for no label.
+
+    >>> has_below_zero([-5, None, 3]), has_below_zero(np.array([-5.0, 3.0]))
+    (True, False)
+    """
+    if isinstance(values, np.ndarray):
+        return values.dtype.kind == "i" and bool((values < 0).any())
+    return any(isinstance(value, int) and value < 0 for value in values)
+
+
+def is_labelled(targets: np.ndarray) -> np.ndarray:
+    """Which targets are a label, `(N,)`: classes from 0, numbers that are none.
+
+    >>> is_labelled(np.array([0, -1])).tolist(), is_labelled(np.array([[1.0, 0.0], [np.nan, np.nan]])).tolist()
+    ([True, False], [True, False])
+    """
+    if targets.dtype.kind == "i":
+        return targets >= 0
+    return ~np.isnan(targets).reshape(len(targets), -1).any(1)
+
+
+def hide_labels(targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Targets of which those of some rows (indices or a boolean mask) are no label any more.
+
+    >>> hide_labels(np.array([0, 1]), np.array([1])).tolist()
+    [0, -1]
+    """
+    hidden = targets.copy()
+    hidden[rows] = -1 if targets.dtype.kind == "i" else np.nan
+    return hidden
 
 
 def _classes_of_integers(values: np.ndarray) -> tuple[np.ndarray, list[str] | None]:

@@ -79,6 +79,7 @@ class AnomalyDetector(Downstream):
         super().__init__(encoder, tuning or Frozen())
         if not isinstance(self.tuning, Frozen | Compact):
             raise ValueError(f"an AnomalyDetector's tuning must be Frozen or Compact, not {type(tuning).__name__}")
+        self.check_label_options()
         if false_alarm_rate is not None and not 0 < false_alarm_rate < 1:
             raise ValueError(f"model.false_alarm_rate must lie between 0 and 1, not {false_alarm_rate}; 0.01 is 1 %")
         if threshold not in (None, "conformal", "f1"):
@@ -176,8 +177,7 @@ class AnomalyDetector(Downstream):
         """Fit and calibrate: the first process, for all."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         options = (self.scorer, data, self.rate, self.by, self._say, self.with_progress, calibrating)
-        fitted: Any = fit_and_calibrate(*options) if self.trainer.is_global_zero else None
-        state, self.remarks = self.trainer.strategy.broadcast(fitted)
+        state, self.remarks = self.from_first(lambda: fit_and_calibrate(*options))
         self._take(state)
 
     def _say(self, text: str) -> None:

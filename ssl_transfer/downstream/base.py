@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ from ssl_transfer.data.batch import Batch
 from ssl_transfer.data.loader import BatchLoader
 from ssl_transfer.data.randomness import mix_integers
 from ssl_transfer.downstream.fitted import Fitted
-from ssl_transfer.downstream.tuning import Tuning
+from ssl_transfer.downstream.tuning import AsIs, Frozen, Tuning
 from ssl_transfer.encoders import Encoder, EncoderSpec
 from ssl_transfer.optimisation import Optimisation
 from ssl_transfer.pretraining.base import run_seed
@@ -100,8 +100,8 @@ class Downstream(pl.LightningModule):
         """How many epochs the fit has; -1 where nobody knows."""
         trainer = self.trainer
         if trainer.max_steps > 0:
-            batches = max(1.0, trainer.num_training_batches / trainer.accumulate_grad_batches)
-            by_steps = math.ceil(trainer.max_steps / batches)
+            steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)  # of an epoch
+            by_steps = math.ceil(trainer.max_steps / max(1, steps))
             return min(by_steps, trainer.max_epochs) if (trainer.max_epochs or -1) > 0 else by_steps  # type: ignore[type-var, return-value]
         return trainer.max_epochs or -1
 
@@ -120,13 +120,38 @@ class Downstream(pl.LightningModule):
 
     def penalty(self) -> Tensor | float:
         """L2-SP: half the squared distance of the encoder's learning weights from where they began, times `l2_sp`."""
-        if not self.tuning.l2_sp:
+        if not self.tuning.l2_sp or not self.awake:
             return 0.0
         start = self._start[0]
         pairs = [(p, start[n].to(p.device)) for n, p in self.encoder.named_parameters() if n in self.awake]
         return 0.5 * self.tuning.l2_sp * torch.stack([(p - s).square().sum() for p, s in pairs]).sum()
 
     # for subclasses
+
+    def check_label_options(self) -> None:
+        """Raise ValueError for what a tuning says of labels or of a head, where neither teaches."""
+        tuning, kind = self.tuning, type(self).__name__
+        if not isinstance(tuning, Frozen):
+            return
+        plain = type(tuning)() if not isinstance(tuning, AsIs) else Frozen()
+        for name in ("solve", "l2", "unlabelled"):
+            if getattr(tuning, name) != getattr(plain, name):
+                raise ValueError(f"model.tuning.{name} is for a Classifier: of a {kind} leave it out")
+        if isinstance(tuning, AsIs):
+            raise ValueError(f"tuning AsIs is for a Classifier: of a {kind} take Frozen")
+
+    def from_first(self, make: Callable[[], Any]) -> Any:
+        """What the first process makes, for all; a ValueError of it is raised in all."""
+        made: Any = None
+        if self.trainer.is_global_zero:
+            try:
+                made = make()
+            except ValueError as error:
+                made = error
+        made = self.trainer.strategy.broadcast(made)
+        if isinstance(made, ValueError):
+            raise made
+        return made
 
     def with_progress(self, batches: BatchLoader, what: str) -> Iterable[Batch]:
         """Batches with a progress bar of that name, unless the trainer has none or nobody looks."""

@@ -177,24 +177,26 @@ class Classifier(Downstream):
         self.targets.check_splits(data, read)
         if data.label_budget is not None:
             self.selects_by = None  # a budget counts validation labels too
-        if self.weight_average is not None and self.average is None:
-            self.average = WeightAverage(self.weight_average, self)
         fresh = not self.trainer.ckpt_path
+        if self.tuning.unlabelled and not fresh and self.guesses is None:
+            raise ValueError("model.tuning.unlabelled: this run was begun without it: leave it out, or begin a new run")
         if self.solves or self._caches_features or (fresh and (self.tuning.solves_head or self.tuning.unlabelled)):
             for split in ("train", "val"):
                 if len(data.indices(split)):
                     self.cached[split] = gather_features(encode(self.encoder, data.loader(split), self.device))
         if self.tuning.unlabelled:
-            self._take_guesses()
+            self._take_guesses(read)
         present = self.targets.present([torch.as_tensor(values)[data.indices("train")] for values in self._all(read)])
         self.uneven = not bool(present.all())
         if self.solves or (self.tuning.solves_head and fresh):
             self._solve()
+        if self.weight_average is not None and self.average is None:
+            self.average = WeightAverage(self.weight_average, self)
         if self.tuning.trains_encoder or not (self.solves or self._caches_features):
             self.cached = {}  # features that will change
             self.front = self._cached_front()
 
-    def _take_guesses(self) -> None:
+    def _take_guesses(self, read: Sequence[np.ndarray]) -> None:
         """Spread the labels to the training split's unlabelled images: the first process, for all."""
         single = self.targets.single
         if not isinstance(single, ClassTarget):
@@ -203,12 +205,11 @@ class Classifier(Downstream):
                 "targets leave it out"
             )
         if self.guesses is None:
-            train = self.cached["train"]
-            guesses: Any = None
-            if self.trainer.is_global_zero:
-                guesses = guessed_labels(train, self._values(train)[0], len(single.classes)).cpu()
-            self.guesses = self.trainer.strategy.broadcast(guesses)
-        rows = torch.as_tensor(self.trainer.datamodule.table.targets).clone()  # type: ignore[attr-defined]
+            train, classes = self.cached["train"], len(single.classes)
+            known = self._values(train)[0]
+            self.guesses = self.from_first(lambda: guessed_labels(train, known, classes).cpu())
+        assert self.guesses is not None
+        rows = torch.from_numpy(read[0].copy())
         rows[self.guesses[:, 0]] = self.guesses[:, 1]
         self.rows = [rows.to(self.device)]
 
@@ -243,7 +244,7 @@ class Classifier(Downstream):
                 )
                 return None
             batches = self.with_progress(data.loader("train", everywhere=True), f"encoding up to {stage}")
-            return CachedFront(self.encoder, stage, batches, self.device)
+            return CachedFront(self.encoder, stage, batches, self.device, len(data.indices("train")))
 
     def on_fit_end(self) -> None:
         self.cached, self.front = {}, None
@@ -287,7 +288,9 @@ class Classifier(Downstream):
     def _losses(self, batch: Batch, keep: Tensor, values: Sequence[Tensor]) -> Tensor:
         """Each target's loss `(T,)`, of those images of the batch whose values are given."""
         if not self.mixup:
-            return self.targets.losses(self.head(self._training_features(batch, keep)), values)
+            shown = keep if len(values[0]) > 1 else torch.ones_like(keep)  # BatchNorm needs two images
+            features = self._training_features(batch, shown)
+            return self.targets.losses(self.head(features if shown is keep else features[keep]), values)
         share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
         partner = torch.randperm(len(values[0]), device=keep.device)
         images = self._training_images(batch, keep)
@@ -350,8 +353,7 @@ class Classifier(Downstream):
         if isinstance(self.tuning, AsIs):
             self._read_off()
             return
-        solution: Any = self._solution() if self.trainer.is_global_zero else None
-        weight, bias, chosen = self.trainer.strategy.broadcast(solution)
+        weight, bias, chosen = self.from_first(self._solution)
         self.head.load_state_dict({"weight": weight, "bias": bias})
         if None not in chosen:
             self.l2 = chosen[0] if self.targets.single else chosen
@@ -360,9 +362,8 @@ class Classifier(Downstream):
         """What a network says of itself, put into the words of the classes: the first process, for all."""
         train, single = self.cached["train"], self.targets.single
         assert single is not None
-        if self.trainer.is_global_zero:
-            read_off(self.head, self.encoder, train.features, self._values(train)[0], single.classes)
-        self.head.load_state_dict(self.trainer.strategy.broadcast(self.head.state_dict()))
+        given = (self.head, self.encoder, train.features, self._values(train)[0], single.classes)
+        self.head.load_state_dict(self.from_first(lambda: read_off(*given).state_dict()))
 
     def _solution(self) -> tuple[Tensor, Tensor, list[float | None]]:
         """The head's weight `(W, D)` and bias `(W,)`, on the CPU, and each target's l2 if it was chosen."""
@@ -429,9 +430,16 @@ class Classifier(Downstream):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.guesses = checkpoint.get("guesses")
-        if self.weight_average is not None and self.average is None and self.trainer.state.fn == "fit":
-            self.average = WeightAverage(self.weight_average, self)
-            self.average.resume(checkpoint)
+        if self.trainer.state.fn != "fit" or not (self.weight_average or "weight_average" in checkpoint):
+            return
+        if self.weight_average is None or "weight_average" not in checkpoint:
+            had, has = ("with", "without") if self.weight_average is None else ("without", "with")
+            raise ValueError(
+                f"model.weight_average: this run was begun {had} it and cannot go on {has} it: give it as it was, or "
+                "begin a new run"
+            )
+        self.average = WeightAverage(self.weight_average, self)
+        self.average.resume(checkpoint)
 
     def learn_from(self, checkpoint: dict[str, Any], path: Path) -> None:
         """Take the targets with the names of their classes, so that images without labels can be predicted."""

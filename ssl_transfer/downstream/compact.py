@@ -10,8 +10,7 @@ from torch import Tensor
 
 from ssl_transfer.data.randomness import KeyedRandom
 from ssl_transfer.downstream.scorer import Scorer
-from ssl_transfer.downstream.tuning.base import Tuning, of_stages
-from ssl_transfer.downstream.tuning.partial import stage_names
+from ssl_transfer.downstream.tuning.base import Tuning, of_stages, stage_names
 from ssl_transfer.encoders import Encoder
 from ssl_transfer.evaluation.detection import image_metrics
 
@@ -48,6 +47,8 @@ class Compact(Tuning):
 
     def chosen(self, encoder: Encoder) -> set[str]:
         stages = stage_names(encoder)
+        if not stages:
+            raise ValueError(f"tuning Compact: encoder {encoder.spec.name} has nothing that learns: use Frozen")
         return of_stages(encoder, stages if self.n_stages is None else stages[-self.n_stages :])
 
     def set_modes(self, encoder: Encoder, awake: set[str]) -> None:

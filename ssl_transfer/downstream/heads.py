@@ -94,8 +94,9 @@ class Translation(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:  # (B, Z) -> (B, K)
         """Log-probabilities of the classes."""
-        own_classes = logits.float().log_softmax(1)  # (B, Z)
-        return torch.logsumexp(own_classes[:, :, None] + self.table, dim=1)
+        with torch.autocast(logits.device.type, enabled=False):  # half precision would make sums other than one
+            probabilities = logits.float().softmax(1) @ self.table.exp()
+        return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
 
 
 def as_is_head(encoder: Encoder, classes: int) -> nn.Module:

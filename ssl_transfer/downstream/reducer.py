@@ -60,6 +60,7 @@ class Reducer(FeatureTask):
         if isinstance(self.tuning, Compact | LinearThenFull):
             owner = "an AnomalyDetector" if isinstance(self.tuning, Compact) else "a Classifier"
             raise ValueError(f"tuning {self.tuning.describe()} is {owner}'s: a Reducer takes Frozen, Full or another")
+        self.check_label_options()
         method = method if method is not None else ParametricMap()
         check_known(method, reductions, Reduction, "model.method")
         self.method: Reduction = clone(method)  # what is given stays as it is

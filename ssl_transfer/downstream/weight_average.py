@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class WeightAverage:
     """Moving average of the weights that learn and of the statistics that move with them.
 
-    Begins as a mean of all so far and becomes an exponential average (Polyak and Juditsky 1992; with this warm-up in
-    TensorFlow and timm): the share of the old is min(decay, (1 + n) / (10 + n)) at update n.
+    The share of the old values is min(decay, (1 + n) / (10 + n)) at update n, counted from 0: a short memory at first,
+    as in TensorFlow and timm, and then an exponential average (Polyak and Juditsky 1992).
 
     Args:
         decay: share of the old values an update, in (0, 1).

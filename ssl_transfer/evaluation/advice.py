@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ssl_transfer.evaluation.gains import Gains, Prior
-from ssl_transfer.evaluation.measurements import Measurements
+from ssl_transfer.evaluation.measurements import Estimate, Measurements
 
 STRATEGIES = ("as_is", "frozen", "partial", "full", "scratch")  # cheapest first
 WORDS = {
@@ -79,8 +79,8 @@ def advise(measured: Measurements, prior: Prior | None = None) -> Advice:
     """The advice that measurements support: a pure function, so that a benchmark can replay it.
 
     Among strategies that cannot be told apart (the odds of the better are below two to one, or it is expected to gain
-    less than half a point of accuracy) it is the cheapest, which it then says. With nothing measured it is the frozen
-    encoder, and it says that too.
+    less than half a point of accuracy) it is the cheapest, which it then says. It cannot tell either where most of what
+    speaks for it is what short fits usually lack. With nothing measured it is the frozen encoder, and it says that too.
 
     >>> nothing = Measurements(labels=1, taught=0)
     >>> advise(nothing).strategy, advise(nothing).certainty
@@ -98,8 +98,12 @@ def advise(measured: Measurements, prior: Prior | None = None) -> Advice:
     near = [n for n in others if n == best or _alike(gains, best, n)]  # none of them cheaper
     equals = tuple(names[n] for n in near) if _alike(gains, best, chosen) else ()
     safe = min((gains.chance(chosen, n, WORTH) for n in others), default=0.5)
-    certainty = "cannot tell" if equals or not others else "sure" if safe >= SURE / (1 + SURE) else "likely"
-    reason = _reason(measured, standings, names[chosen], equals)
+    guessed = [n for n in others if gains.mostly_imputed(n, chosen)]
+    if any(gains.mostly_imputed(chosen, n) for n in others):
+        guessed = [chosen]
+    doubtful = equals or chosen in guessed or not others
+    certainty = "cannot tell" if doubtful else "sure" if safe >= SURE / (1 + SURE) else "likely"
+    reason = _reason(measured, standings, names[chosen], equals, [names[n] for n in guessed])
     return Advice(names[chosen], certainty, equals, reason, standings)
 
 
@@ -132,12 +136,17 @@ def _nothing(told: Measurements) -> str:
     return f"{why[0].upper()}{why[1:].rstrip('.')}. By what is usual a frozen encoder does best with so few labels."
 
 
-def _reason(told: Measurements, standings: Sequence[Standing], chosen: str, equals: Sequence[str]) -> str:
-    """Sentences: how good it is, beside what it is compared with, what else it may be, and why it is preferred."""
+def _reason(
+    told: Measurements, standings: Sequence[Standing], chosen: str, equals: Sequence[str], guessed: Sequence[str]
+) -> str:
+    """Sentences: how good it is, beside what it is compared with, what else it may be, and why it is preferred.
+
+    guessed: strategies whose gain is mostly what short fits lack.
+    """
     own = next(s for s in standings if s.strategy == chosen)
     reference, rivals = standings[0], [s for s in standings if s.strategy != chosen]
     said = [
-        f"Held out within {told.images:,} labelled images, {_NOUNS[chosen]} is right on "
+        f"Held out within {len(told.estimates[chosen].right):,} labelled images, {_NOUNS[chosen]} is right on "
         f"{100 * own.accuracy:.1f} ± {100 * own.error:.1f} %."
     ]
     said += _beaten(told, own)
@@ -158,14 +167,17 @@ def _reason(told: Measurements, standings: Sequence[Standing], chosen: str, equa
         said.append(f"It is the cheapest of these: {CHEAPER[chosen]}.")
     else:
         said.append(f"The next best is {_beside(max(rivals, key=lambda s: s.gain), own)}.")
+    if guessed:
+        nouns = " and ".join(_NOUNS[name] for name in guessed)
+        said.append(f"Most of what {nouns} may add was not measured but is what short fits lack: give more minutes.")
     return " ".join(said)
 
 
 def _beaten(told: Measurements, own: Standing) -> list[str]:
     """What should give pause: a reading that does not compete and is more than its standard error better."""
-    better = {
-        name: one for name, one in told.estimates.items() if one.accuracy - one.error > own.accuracy and name in _PAUSE
-    }
+    asked = len(told.estimates[own.strategy].right)
+    shared = {name: Estimate(one.right[:asked]) for name, one in told.estimates.items() if name in _PAUSE}
+    better = {name: one for name, one in shared.items() if one.accuracy - one.error > own.accuracy}
     return [f"{_PAUSE[name]} ({100 * one.accuracy:.1f} %)." for name, one in better.items()]
 
 

@@ -27,13 +27,22 @@ def knn_probe(features: Tensor, targets: Tensor, asked: Tensor, classes: int) ->
     return knn_scores(features, targets, asked, classes, k=max(1, min(20, least)))
 
 
+def held_out_folds(fold: NDArray[np.int64]) -> list[int]:
+    """The folds that are held out in turn: rows of fold −1 never are, and are learned from in every one.
+
+    >>> held_out_folds(np.array([1, -1, 0, 1]))
+    [0, 1]
+    """
+    return [int(one) for one in np.unique(fold) if one >= 0]
+
+
 def held_out_right(probe: Probe, features: Tensor, targets: Tensor, classes: int, fold: NDArray[np.int64]) -> Tensor:
     """1 for each image that a probe fitted on the other folds gets right, else 0, `(N,)` int64 on the CPU.
 
-    features `(N, D)`, targets `(N,)`, fold `(N,)`.
+    features `(N, D)`, targets `(N,)`, fold `(N,)`, −1 for images that are never held out (and get 0).
     """
     right = torch.zeros(len(targets), dtype=torch.int64)
-    for held_out in np.unique(fold):
+    for held_out in held_out_folds(fold):
         inside, outside = (torch.from_numpy(rows).to(features.device) for rows in (fold != held_out, fold == held_out))
         scores = probe(features[inside], targets[inside], features[outside], classes)
         right[outside.cpu()] = (scores.argmax(1) == targets[outside]).long().cpu()
@@ -59,7 +68,7 @@ def learning_curve(
     points = []
     for budget in budgets:
         shares, count, counts = [], 0, []
-        for held_out in np.unique(fold):
+        for held_out in held_out_folds(fold):
             inside = shuffled[torch.from_numpy(fold != held_out).to(targets.device)[shuffled]]
             taught = torch.cat([inside[targets[inside] == k][:budget] for k in range(classes)])
             outside = torch.from_numpy(fold == held_out).to(targets.device)

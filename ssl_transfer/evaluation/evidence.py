@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any, Literal, Self
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
-from ssl_transfer.evaluation.intervals import Interval, interval
+from ssl_transfer.evaluation.intervals import Effect, Interval, interval
 
 Kind = Literal["ours", "floor"]
 
@@ -85,7 +85,7 @@ def mean_accuracy(trials: Sequence[Trial], level: float = 0.95) -> Interval:
     bits = [unpack(trial.right) for trial in trials if trial.right is not None]
     images = np.mean(bits, axis=0) if len(bits) == len(trials) else None
     found = interval([trial.accuracy for trial in trials], images, (0, 0, 1, 1), 1.0, level)
-    return Interval(found.mean, max(found.low, 0.0), min(found.high, 1.0), found.count, found.over)
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0)) if found.known else found
 
 
 def paired_difference(a: Sequence[Trial], b: Sequence[Trial], level: float = 0.95) -> Interval:
@@ -205,23 +205,34 @@ def best(trials: Iterable[Trial], kind: Kind, budget: int | None) -> Choice | No
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours beside the best floor at one budget: `difference` is ours less the floor, paired."""
+    """Ours beside the best floor at one budget.
+
+    `difference`: ours less the floor, paired, with an interval of its own. `effect`: what it says by an interval
+    widened for all budgets that are compared (Bonferroni), so that no one of many is clear by chance.
+    """
 
     budget: int | None
     ours: Choice
     floor: Choice
     difference: Interval
+    effect: Effect
+
+    @property
+    def clear(self) -> bool:
+        """Whether pretraining helps or hurts here."""
+        return self.effect in ("helps", "hurts")
 
 
 def compare(trials: Iterable[Trial], level: float = 0.95) -> list[Comparison]:
     """One comparison for each budget, from the smallest, at which both ours and a floor were measured."""
     trials = list(trials)
+    chosen = [(budget, best(trials, "ours", budget), best(trials, "floor", budget)) for budget in budgets(trials)]
+    pairs = [(budget, ours, floor) for budget, ours, floor in chosen if ours is not None and floor is not None]
     found = []
-    for budget in budgets(trials):
-        ours, floor = best(trials, "ours", budget), best(trials, "floor", budget)
-        if ours is not None and floor is not None:
-            difference = paired_difference(ours.cell.trials, floor.cell.trials, level)
-            found.append(Comparison(budget, ours, floor, difference))
+    for budget, ours, floor in pairs:
+        of = ours.cell.trials, floor.cell.trials
+        widened = paired_difference(*of, 1 - (1 - level) / len(pairs))
+        found.append(Comparison(budget, ours, floor, paired_difference(*of, level), widened.effect))
     return found
 
 
@@ -240,7 +251,7 @@ class LabelsSaved:
 
 
 def labels_saved(ours: Sequence[tuple[int, float]], floor: Sequence[tuple[int, float]]) -> list[LabelsSaved]:
-    """For each point of our curve, the labels that the floor needs for the same accuracy.
+    """For each point of our curve, in its order, the labels that the floor needs for the same accuracy.
 
     Args:
         ours, floor: `(labels, accuracy)` points. The floor's are made monotone (isotonic regression) and joined by
@@ -256,7 +267,7 @@ def labels_saved(ours: Sequence[tuple[int, float]], floor: Sequence[tuple[int, f
     logs = np.log(labels)
     level = IsotonicRegression().fit_transform(logs, accuracy)
     found = []
-    for count, value in sorted(ours):
+    for count, value in ours:
         if value > level[-1]:
             found.append(LabelsSaved(count, value, float(labels[-1]), "more"))
         elif value < level[0]:

@@ -16,6 +16,7 @@ from ssl_transfer.evaluation.measurements import Estimate, Measurements
 LUCK = 0.01  # of accuracy, standard deviation: seeds, order and the draw of labels move what is trained
 # What a run that hardly began lacks beside a whole one, and the deviation of that; of others their share.
 SHORT = {"partial": (0.05, 0.04), "full": (0.01, 0.02), "scratch": (0.08, 0.05)}
+TYPICAL = 0.3  # share of wrong images for which the above and the usual gains are meant; where less is wrong, less
 
 
 @dataclass(frozen=True)
@@ -56,32 +57,41 @@ class Prior:
 
 @dataclass(frozen=True)
 class Gains:
-    """Expected gains `(S,)` over the first strategy, and their covariance `(S, S)`; measured ones with theirs."""
+    """Expected gains `(S,)` over the first strategy, and their covariance `(S, S)`; measured ones with theirs.
+
+    `imputed (S,)`: what the expected gains owe to what short fits usually lack.
+    """
 
     mean: NDArray[np.float64]
     covariance: NDArray[np.float64]
     measured: NDArray[np.float64]
     noise: NDArray[np.float64]
+    imputed: NDArray[np.float64]
 
     @classmethod
     def of(cls, told: Measurements, names: Sequence[str], prior: Prior) -> Self:
         """Bayes' rule for Gaussians: what is usual at the labels of the folds, updated by what they showed, is carried
-        over to all labels by what is usual there.
+        over to all labels by what is usual there. No gain is more than what the first leaves wrong.
         """
-        others = names[1:]
-        right = np.array([told.estimates[name].right for name in names], float)
+        others, first = names[1:], told.estimates[names[0]]
+        shared = min(len(told.estimates[name].right) for name in names)
+        right = np.array([told.estimates[name].right[:shared] for name in names], float)
         paired = (right[1:] - right[0]).T  # (N, S-1)
-        measured = paired.mean(0) + [_short(name, told.estimates[name])[0] for name in others]
+        lack = np.array([_short(name, told.estimates[name])[0] for name in others])
+        measured = paired.mean(0) + lack
         noise = _noise(paired, {name: told.estimates[name] for name in others})
-        usual = prior_gains(prior, others, told.taught, told.distance)
+        usual, beyond = (
+            _within(prior_gains(prior, others, labels, told.distance), first) for labels in (told.taught, told.labels)
+        )
         spread = prior_covariance(prior, others)
         weight = spread @ np.linalg.inv(spread + noise)
-        expected = prior_gains(prior, others, told.labels, told.distance) + weight @ (measured - usual)
+        expected = np.minimum(beyond + weight @ (measured - usual), 1 - first.accuracy)
         left = spread - weight @ spread
         tenfolds = math.log10(max(1.0, told.labels / max(told.taught, 1e-9)))
         left = left + np.diag(np.full(len(others), (prior.drift * tenfolds) ** 2))
         padded = np.pad(left, ((1, 0), (1, 0)))
-        return cls(np.r_[0.0, expected], padded, np.r_[0.0, measured], np.r_[0.0, np.sqrt(np.diag(noise))])
+        vectors = (np.r_[0.0, vector] for vector in (measured, np.sqrt(np.diag(noise)), weight @ lack))
+        return cls(np.r_[0.0, expected], padded, *vectors)
 
     def difference(self, a: int, b: int) -> tuple[float, float]:
         """Expected gain of a over b, and its standard deviation."""
@@ -92,6 +102,11 @@ class Gains:
         """How probably a is better than b, or worse by no more than the margin."""
         mean, deviation = self.difference(a, b)
         return float(stats.norm.cdf((mean + margin) / max(deviation, 1e-9)))
+
+    def mostly_imputed(self, a: int, b: int) -> bool:
+        """Whether most of the expected gain of a over b, if it is one, is what short fits usually lack."""
+        gain = self.difference(a, b)[0]
+        return gain > 0 and float(self.imputed[a] - self.imputed[b]) > gain / 2
 
 
 def prior_gains(
@@ -124,6 +139,17 @@ def _noise(paired: NDArray[np.float64], estimates: dict[str, Estimate]) -> NDArr
 
 
 def _short(name: str, estimate: Estimate) -> tuple[float, float]:
-    """What the shortness of its fits has cost a strategy, and the deviation of that."""
+    """What the shortness of its fits has cost a strategy, at most what is left wrong, and the deviation of that."""
     lack, deviation = SHORT.get(name, (0.0, 0.0))
-    return lack * estimate.missing, deviation * estimate.missing
+    share = estimate.missing * _room(estimate)
+    return min(lack * share, 1 - estimate.accuracy), deviation * share
+
+
+def _within(gains: NDArray[np.float64], first: Estimate) -> NDArray[np.float64]:
+    """Usual gains `(S,)` where the first strategy leaves less wrong than is typical: less to gain, as much to lose."""
+    return np.where(gains > 0, gains * _room(first), gains)
+
+
+def _room(estimate: Estimate) -> float:
+    """What is left wrong as a share of what is typical, at most 1."""
+    return min(1.0, estimate.left / TYPICAL)

@@ -25,6 +25,7 @@ class Interval:
         count: seeds that the mean is over.
         over: what could have come out otherwise and is in the interval: "seeds and images", "seeds", "images" (of the
             test split), or "" where it is nan.
+        images: half its width had the test images alone been drawn anew, nan where nothing tells.
     """
 
     mean: float
@@ -32,6 +33,7 @@ class Interval:
     high: float
     count: int
     over: str
+    images: float = math.nan
 
     @property
     def known(self) -> bool:
@@ -40,8 +42,8 @@ class Interval:
 
     @property
     def half(self) -> float:
-        """Half its width."""
-        return (self.high - self.low) / 2
+        """Half its width; of one that was cut at 0 or 1, the half that was not."""
+        return max(self.high - self.mean, self.mean - self.low)
 
     @property
     def effect(self) -> Effect:
@@ -78,7 +80,7 @@ def interval(
     >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3), found.over
     (0.9, 0.652, 1.148, 'seeds')
     """
-    mean, halves, over = fmean(values), [], []
+    mean, halves, over, of_images = fmean(values), [], [], math.nan
     if len(values) > 1:
         quantile = float(stats.t.ppf((1 + level) / 2, len(values) - 1))
         halves.append(quantile * float(np.std(values, ddof=1)) / len(values) ** 0.5)
@@ -88,7 +90,8 @@ def interval(
         weights = np.concatenate([np.ones(len(images)), np.full(len(pseudo), weight)])
         centre = np.average(together, weights=weights)
         variance = float(np.average((together - centre) ** 2, weights=weights) / weights.sum())
-        halves.append(float(stats.norm.ppf((1 + level) / 2)) * variance**0.5)
+        of_images = float(stats.norm.ppf((1 + level) / 2)) * variance**0.5
+        halves.append(of_images)
         over.append("images")
     half = math.hypot(*halves) if halves else math.nan
-    return Interval(mean, mean - half, mean + half, len(values), " and ".join(over))
+    return Interval(mean, mean - half, mean + half, len(values), " and ".join(over), of_images)

@@ -70,9 +70,11 @@ def surest_labels(shares: Tensor, certainty: Tensor, targets: Tensor, share: flo
 
 
 def _graph(features: Tensor, k: int) -> csr_array:
-    """The symmetric, normalised matrix D^-½ W D^-½ of the cosine's nearest neighbours."""
+    """The symmetric, normalised matrix D^-½ W D^-½ of the cosine's nearest neighbours; a lone row has none."""
+    count = len(features)
+    if count < 2:
+        return csr_array((count, count))
     x = torch.nn.functional.normalize(_compressed(features), dim=1)
-    count = len(x)
     distances, neighbours = nearest(x, min(k, count - 1))
     weights = (1 - 0.5 * distances.square()).clamp(min=0).pow(3).flatten().cpu().numpy()  # the cosine, cubed
     rows = np.repeat(np.arange(count), neighbours.shape[1])

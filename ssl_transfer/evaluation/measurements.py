@@ -14,8 +14,8 @@ class Estimate:
     """A strategy as cross-validation saw it.
 
     Args:
-        right: 1 for each image that was right while held out, else 0, `(N,)`; the images of all strategies are the
-            same, in the same order.
+        right: 1 for each image that was right while held out, else 0, `(N,)`; the images of all strategies are in the
+            same order, and one that there was no time to ask about all was asked about the first.
         steps: of training in each fold, and `wanted`: those that a whole run takes; both 0 for what is solved.
     """
 
@@ -34,6 +34,11 @@ class Estimate:
         count = len(self.right) + 2
         share = (sum(self.right) + 1) / count
         return math.sqrt(share * (1 - share) / count)
+
+    @property
+    def left(self) -> float:
+        """Share of images that is still wrong; never 0 (one more right and one more wrong)."""
+        return (len(self.right) - sum(self.right) + 1) / (len(self.right) + 2)
 
     @property
     def missing(self) -> float:
@@ -72,7 +77,7 @@ class Measurements:
 
     @property
     def images(self) -> int:
-        """How many held-out images the estimates are of."""
+        """How many held-out images the estimates are of, where there was time for all."""
         return max((len(estimate.right) for estimate in self.estimates.values()), default=0)
 
     @property

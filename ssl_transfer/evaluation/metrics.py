@@ -24,7 +24,7 @@ def classification_metrics(classes: int, prefix: str) -> torchmetrics.MetricColl
     return torchmetrics.MetricCollection(
         {
             "accuracy": tm.MulticlassAccuracy(classes, average="micro"),
-            "balanced_accuracy": tm.MulticlassAccuracy(classes, average="macro"),
+            "balanced_accuracy": BalancedAccuracy(classes, average="macro"),
             "f1_macro": tm.MulticlassF1Score(classes, average="macro"),
             f"top{k}_accuracy": tm.MulticlassAccuracy(classes, average="micro", top_k=k),
             "calibration_error": tm.MulticlassCalibrationError(classes, n_bins=15),
@@ -33,6 +33,15 @@ def classification_metrics(classes: int, prefix: str) -> torchmetrics.MetricColl
         # Said, as torchmetrics would take those for one whose counts agree after the first batch, if that is all right.
         compute_groups=[["accuracy"], ["balanced_accuracy", "f1_macro"], [f"top{k}_accuracy"], ["calibration_error"]],
     )
+
+
+class BalancedAccuracy(tm.MulticlassAccuracy):
+    """The mean recall of the classes that occur; torchmetrics' own counts those that are only predicted as well."""
+
+    def compute(self) -> Tensor:
+        right, _, _, missed = self._final_state()
+        there = right + missed  # (K,)
+        return (right / there)[there > 0].mean()
 
 
 def label_metrics(labels: int, prefix: str) -> torchmetrics.MetricCollection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,9 +84,11 @@ def headline(advice: Advice) -> str:
 
 def how_to_read(measured: Measurements) -> str:
     """What the columns mean."""
+    fewest = min((len(estimate.right) for estimate in measured.estimates.values()), default=0)
+    fitted = f" ({fewest:,} of them by short fits)" if fewest < measured.images else ""
     return (
-        f"By cross-validation within {measured.images:,} labelled training images; no test image is read. ± is a "
-        "standard error. “Beside”: points over the first row, with what fits of few steps usually lack made up for; "
+        f"By cross-validation within {measured.images:,} labelled training images{fitted}; no test image is read. ± is "
+        "a standard error. “Beside”: points over the first row, with what fits of few steps usually lack made up for; "
         f"“expected”: the same, weighed with what is usual at {measured.labels:,.0f} labels a class; “better?”: how "
         "probably it beats the advice."
     )
@@ -98,8 +101,13 @@ def folded(command: str, width: int = 100) -> str:
     fit --model A \\
       --data B
     """
+    options: list[list[str]] = [[]]
+    for word in shlex.split(command):
+        if word.startswith("--"):
+            options.append([])
+        options[-1].append(word)
     lines = [""]
-    for option in command.replace(" --", "\n--").split("\n"):
+    for option in map(shlex.join, options):
         if lines[-1].strip() and len(lines[-1]) + len(option) + 1 > width:
             lines.append(" ")
         lines[-1] = f"{lines[-1]} {option}" if lines[-1] else option

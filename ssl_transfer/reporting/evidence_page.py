@@ -66,7 +66,8 @@ def write_evidence_markdown(path: str | Path, results: EvidenceResults) -> Path:
     title = f"Did pretraining help? {' and '.join(results.encoders)} on {results.data_name}"
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(evidence_markdown(results.trials, title, results.command, measured(results)), encoding="utf-8")
+    told = evidence_markdown(results.trials, title, results.command, measured(results), results.doubts)
+    target.write_text(told, encoding="utf-8")
     return target
 
 
@@ -79,7 +80,7 @@ def _verdict(page: Page, results: EvidenceResults) -> None:
     headline, *others = findings(results.trials)
     page.paragraph(headline)
     page.add(_listing(others, "findings") if others else "")
-    doubts = caveats(results.trials)
+    doubts = [*results.doubts, *caveats(results.trials)]
     page.add((_listing(doubts, "caveats") if doubts else "") + "</div>")
 
 
@@ -90,12 +91,11 @@ def _tiles(page: Page, results: EvidenceResults) -> None:
     names = f"{cell_name(ours, trials)} against {cell_name(floor, trials, inside=True)}"
     sure = f"; 95\u00a0% interval {points_interval(one.difference)}" if one.difference.known else "; interval not known"
     seeds, methods = {trial.seed for trial in trials}, {(cell.encoder, cell.method) for cell in cells(trials)}
+    gain = points(one.difference.mean) if one.difference.count else "–"
     tiles = [
-        (
-            points(one.difference.mean) if one.difference.count else "–",
-            f"points of accuracy {with_labels([one.budget])}",
-            names + sure,
-        ),
+        (gain, f"points of accuracy {with_labels([one.budget])}", names + sure)
+        if one.effect != "unclear"
+        else ("not clear", f"the largest difference, {with_labels([one.budget])}", f"{gain} points, {names}{sure}"),
         *_saved_tile(results),
         (
             duration(ours.seconds),
@@ -114,11 +114,12 @@ def _tiles(page: Page, results: EvidenceResults) -> None:
 
 
 def _saved_tile(results: EvidenceResults) -> list[tuple[str, str, str]]:
-    """The labels saved where the difference tells most; nothing with one label budget, which makes no curve."""
+    """The labels saved where a clear difference tells most; nothing with one label budget, which makes no curve."""
     found = compare(results.trials)
-    if len(budgets(results.trials)) < 2:
+    one = telling(found)
+    if len(budgets(results.trials)) < 2 or not one.clear:
         return []
-    saving = saved(results.trials)[found.index(telling(found))]
+    saving = saved(results.trials)[found.index(one)]
     note = f"The best floor needs {needed_words(saving)} for what ours reaches with {number(saving.labels)}"
     return [(ratio_words(saving), "as many labels without pretraining", note)]
 

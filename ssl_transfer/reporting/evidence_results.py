@@ -25,6 +25,7 @@ class EvidenceResults:
         settings: name and text of what else was fixed: heads, recipes, views.
         pretraining_seconds: by encoder, where its folder tells.
         notes: anything else a reader should know, sentences.
+        doubts: what a reader must know of the encoders before believing the verdict, sentences.
     """
 
     trials: Sequence[Trial]
@@ -41,6 +42,7 @@ class EvidenceResults:
     settings: Mapping[str, str] = field(default_factory=dict)
     pretraining_seconds: Mapping[str, float] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    doubts: Sequence[str] = ()
 
     @property
     def encoders(self) -> list[str]:

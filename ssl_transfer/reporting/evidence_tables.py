@@ -28,10 +28,12 @@ def budget_name(budget: int | None, unit: str = "") -> str:
 
 
 def plus_minus(value: Interval) -> str:
-    """A mean and half the width of its interval, both times 100.
+    """A mean and half the width of its interval (cut at 0 or 1: of the side that was not), both times 100.
 
     >>> plus_minus(Interval(0.75, 0.74, 0.76, 5, "seeds"))
     '75.0 ± 1.0'
+    >>> plus_minus(Interval(0.99, 0.96, 1.0, 5, "seeds"))
+    '99.0 ± 3.0'
     """
     return f"{100 * value.mean:.1f}" + (f" ± {100 * value.half:.1f}" if value.known else "")
 
@@ -123,7 +125,7 @@ def saved_rows(trials: Sequence[Trial]) -> tuple[list[str], list[list[str]]]:
             percent(saving.accuracy),
             needed_words(saving),
             ratio_words(saving),
-            "yes" if one.difference.effect in ("helps", "hurts") else "no",
+            "yes" if one.clear else "no",
         ]
         for one, saving in zip(compare(trials), saved(trials), strict=True)
     ]
@@ -153,7 +155,9 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: 
     return "\n".join(f"| {' | '.join(row)} |" for row in [columns, rule, *rows])
 
 
-def evidence_markdown(trials: Sequence[Trial], title: str, command: str, measured: Sequence[str]) -> str:
+def evidence_markdown(
+    trials: Sequence[Trial], title: str, command: str, measured: Sequence[str], doubts: Sequence[str] = ()
+) -> str:
     """The verdict and the tables as Markdown.
 
     Args:
@@ -161,6 +165,7 @@ def evidence_markdown(trials: Sequence[Trial], title: str, command: str, measure
         title: the heading.
         command: repeats the run.
         measured: how it was measured, sentences.
+        doubts: what a reader must know of the encoders first, sentences.
     """
     columns, rows, _ = accuracy_matrix(trials)
     differences = [
@@ -176,7 +181,7 @@ def evidence_markdown(trials: Sequence[Trial], title: str, command: str, measure
     ]
     parts = [
         f"# {title}",
-        "\n".join(f"- {sentence}" for sentence in verdict(trials)),
+        "\n".join(f"- {sentence}" for sentence in verdict(trials, doubts)),
         "## Accuracy on the test split, % ± half the 95 % interval",
         markdown_table(columns, rows, 2),
         "## Ours less the best floor, percentage points, paired",

@@ -81,25 +81,25 @@ def cell_name(cell: Cell, trials: Iterable[Trial], inside: bool = False) -> str:
 
 def telling(found: Sequence[Comparison]) -> Comparison:
     """The comparison with the largest difference among those that are clear, or among all if none is."""
-    clear = [one for one in found if one.difference.effect in ("helps", "hurts")]
+    clear = [one for one in found if one.clear]
     return max(clear or found, key=lambda one: (one.difference.count > 0, abs(one.difference.mean)))
 
 
 def overall(trials: Sequence[Trial]) -> Effect:
     """What the trials say on the whole: "helps" or "hurts" where some budget says so and none the contrary."""
-    effects = {one.difference.effect for one in compare(trials)}
+    effects = {one.effect for one in compare(trials)}
     if {"helps", "hurts"} <= effects or not effects:
         return "unclear"
     return next(effect for effect in EFFECTS if effect in effects)
 
 
-def verdict(trials: Sequence[Trial]) -> list[str]:
-    """Sentences, the most important first: what the trials say, then what they cannot say.
+def verdict(trials: Sequence[Trial], doubts: Sequence[str] = ()) -> list[str]:
+    """Sentences, the most important first: what the trials say, then `doubts`, and what the trials cannot say.
 
     >>> verdict([])
     ['Nothing can be said yet: no label budget has both a pretrained encoder and a floor.']
     """
-    return findings(trials) + caveats(trials)
+    return [*findings(trials), *doubts, *caveats(trials)]
 
 
 def findings(trials: Sequence[Trial]) -> list[str]:
@@ -118,7 +118,7 @@ def findings(trials: Sequence[Trial]) -> list[str]:
 
 def _headline(found: Sequence[Comparison]) -> str:
     groups = {
-        effect: [one.budget for one in found if one.difference.effect == effect]
+        effect: [one.budget for one in found if one.effect == effect]
         for effect in ("helps", "hurts", "same", "unclear")
     }
     groups = {effect: among for effect, among in groups.items() if among}
@@ -146,7 +146,7 @@ def _largest(one: Comparison, trials: Sequence[Trial]) -> str:
 
 def _shrinking(found: Sequence[Comparison]) -> list[str]:
     """From which budget on the gain is no longer clear."""
-    effects = [one.difference.effect for one in found]
+    effects = [one.effect for one in found]
     helped = [position for position, effect in enumerate(effects) if effect == "helps"]
     if not helped or len(found) < 2:
         return []
@@ -207,7 +207,7 @@ def caveats(trials: Sequence[Trial]) -> list[str]:
         told.append(f"Which test images were right is not known for all trials: {what}.")
     else:
         told += _few_images(trials, found)
-    told += _several(trials, found)
+    told += _several(found)
     if any(one.ours.by == "order" for one in found):
         told.append("No validation accuracy was measured, so ours is the method listed first, not the best one.")
     return told + unfinished(trials)
@@ -215,29 +215,30 @@ def caveats(trials: Sequence[Trial]) -> list[str]:
 
 def _few_images(trials: Sequence[Trial], found: Sequence[Comparison]) -> list[str]:
     images = min(int(trial.right.split(":")[0]) for trial in trials if trial.right is not None)
-    halves = [one.difference.half for one in found if one.difference.known]
-    if images >= _FEW_IMAGES or not halves:
+    known = [one.difference for one in found if one.difference.known]
+    if images >= _FEW_IMAGES or not known:
         return []
-    seen = f"{100 * median(halves):.1f}"
-    return [f"The test split has only {number(images)} images: differences under about {seen} points cannot be seen."]
+    seen = f"{100 * median(one.images for one in known):.1f}"
+    told = f"The test split has only {number(images)} images: differences under about {seen} points cannot be seen"
+    if median(one.half for one in known) > 2**0.5 * median(one.images for one in known):
+        wide = f"{100 * median(one.half for one in known):.1f}"
+        return [f"{told}, and what the seeds add makes that {wide}: more seeds would help more than more images."]
+    return [f"{told}."]
 
 
-def _several(trials: Sequence[Trial], found: Sequence[Comparison]) -> list[str]:
-    """Of several comparisons, the budgets whose difference stands when all are held to be right together."""
-    clear = [one.budget for one in found if one.difference.effect in ("helps", "hurts")]
-    if len(found) < 2 or not clear:
+def _several(found: Sequence[Comparison]) -> list[str]:
+    """By which intervals the verdict is, and which budgets are clear by an interval of their own alone."""
+    if len(found) < 2:
         return []
-    strict = [
-        one.budget for one in compare(trials, 1 - 0.05 / len(found)) if one.difference.effect in ("helps", "hurts")
-    ]
-    held = "none stays clear"
-    if strict:
-        held = "all of them stay clear" if strict == clear else f"clear stays the one {with_labels(strict)}"
+    alone = [one.budget for one in found if one.difference.effect in ("helps", "hurts") and not one.clear]
+    if not alone and not any(one.clear for one in found):
+        return []
     count = count_word(len(found))
-    return [
-        f"{count.capitalize()} budgets are compared, each by a 95\u00a0% interval of its own; with intervals widened "
-        f"for {count} comparisons (Bonferroni) {held}."
-    ]
+    told = (
+        f"{count.capitalize()} budgets are compared, so what is clear is so by intervals widened for {count} "
+        "comparisons (Bonferroni); the 95\u00a0% intervals shown are each by itself"
+    )
+    return [f"{told}, and {with_labels(alone)} only these leave zero out." if alone else f"{told}."]
 
 
 def unfinished(trials: Sequence[Trial]) -> list[str]:

@@ -21,6 +21,7 @@ from ssl_transfer.downstream import Classifier
 from ssl_transfer.downstream.tuning import LinearThenFull, Partial, Scratch, Tuning
 from ssl_transfer.encoders import Encoder, EncoderSpec, build_encoder
 from ssl_transfer.encoders.config import rebuild_spec
+from ssl_transfer.evaluation.cross_validation import held_out_folds
 from ssl_transfer.evaluation.measurements import Estimate
 from ssl_transfer.running.fit import trainer_defaults
 from ssl_transfer.running.recipes import Recipe, recipe_for
@@ -44,7 +45,7 @@ class ShortFits:
     Args:
         encoder: the encoder folder; `network`: what is in it.
         data: an `ImageDataModule`, of which `rows (N,)` are read, ascending.
-        fold: the fold of each row, `(N,)`.
+        fold: the fold of each row, `(N,)`; rows of fold −1 are never held out.
         views: augmentation.
         deadline: when to be done, by `time.monotonic()`.
         seed: of weights, order and views.
@@ -63,7 +64,7 @@ class ShortFits:
 
     def run(self, say: Callable[[str], None]) -> tuple[list[int], dict[str, Estimate]]:
         """The folds there was time for, at least one, and estimates of all images `(N,)`, those of other folds 0."""
-        folds = np.unique(self.fold).tolist()
+        folds = held_out_folds(self.fold)
         recipes = self._recipes(len(folds))
         made = self._affordable(recipes, len(folds))
         plan = ", ".join(f"{name} {made[name]:,} of {recipe.steps:,}" for name, recipe in recipes.items())
@@ -84,7 +85,7 @@ class ShortFits:
 
     def _recipes(self, folds: int) -> dict[str, Recipe]:
         """By strategy; a network of one stage has no part to tune."""
-        taught = len(self.rows) * (folds - 1) // folds
+        taught = len(self.rows) - -(-int((self.fold >= 0).sum()) // folds)
         stages = sum(any(True for _ in stage.parameters()) for _, stage in self.network.stages())
         return {name: recipe_for(kind(), taught) for name, kind in TRIED.items() if name != "partial" or stages > 1}
 

@@ -59,7 +59,7 @@ def trial(
         trainer.fit(module, datamodule=own)
     except SystemExit as error:  # Lightning's answer to Ctrl+C
         raise KeyboardInterrupt from error
-    return module.eval()
+    return module.to(trainer.strategy.root_device).eval()  # Lightning leaves it on the CPU
 
 
 @torch.inference_mode()

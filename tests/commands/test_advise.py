@@ -14,7 +14,7 @@ import torch
 import torchvision
 
 from ssl_transfer.cli import main
-from ssl_transfer.commands.advise import _fit_command, _pretraining
+from ssl_transfer.commands.advise import _fit_command, _learned_with_labels, _pretraining
 from ssl_transfer.data.module import ImageDataModule
 from ssl_transfer.data.views import Views
 from ssl_transfer.downstream.tuning import LinearThenFull
@@ -22,6 +22,7 @@ from ssl_transfer.encoders import EncoderSpec, build_encoder, load_encoder, save
 from ssl_transfer.evaluation.advice import advise
 from ssl_transfer.evaluation.measurements import Measurements
 from ssl_transfer.evaluation.stage_features import all_layer_probe
+from ssl_transfer.reporting.advice_page import evidence_rows
 from ssl_transfer.running.advice import MOST, Question, labelled_rows, measure
 
 SPEC = EncoderSpec(arguments={"widths": [8, 16], "strides": [1, 2]}, pool=2)
@@ -30,8 +31,9 @@ QUICK = ["--minutes", "0.01", "--views.horizontal_flip", "0", "--device", "cpu"]
 
 @pytest.fixture(autouse=True)
 def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And short curves, so that a test takes seconds."""
+    """And short curves, so that a test takes seconds; but all readings, however few the minutes."""
     monkeypatch.setattr("ssl_transfer.running.short_fits.FEWEST_STEPS", 2)
+    monkeypatch.setattr("ssl_transfer.running.advice.READING", 1e6)
     monkeypatch.setattr("ssl_transfer.running.advice.curve_budgets", lambda most: [1, int(most)])
     monkeypatch.setattr("ssl_transfer.running.advice.all_layer_probe", partial(all_layer_probe, shares=(0.5,)))
 
@@ -111,9 +113,45 @@ def test_two_labels_a_class_make_two_folds(encoder: Path) -> None:
     data = ImageDataModule("digits")
     data.setup()
     measured = measure(Question(str(encoder), data.few(2, seed=0), minutes=0.01), say=lambda _: None)
-    assert measured.labels == 2 and measured.taught == 1 and measured.images == 10
+    assert measured.labels == 2 and measured.taught == 1
+    sizes = {name: len(estimate.right) for name, estimate in measured.estimates.items()}
+    assert {sizes[name] for name in ("frozen", "kNN", "raw pixels")} == {20}  # readings are of all images
+    assert {sizes[name] for name in ("partial", "full", "scratch")} == {10}
     assert "there was time for 1 of 2 folds" in measured.remarks[0]
     assert "made 1% of the steps" in measured.remarks[1]
+
+
+def test_readings_leave_time_for_the_fits(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssl_transfer.running.advice.READING", 0.0)
+    monkeypatch.setattr("ssl_transfer.running.short_fits.TRIED", {"full": LinearThenFull})
+    data = ImageDataModule("digits")
+    data.setup()
+    measured = measure(Question(str(encoder), data.few(4, seed=0), minutes=0.01), say=lambda _: None)
+    assert set(measured.estimates) == {"frozen", "kNN", "full"} and {p.probe for p in measured.curve} == {"kNN"}
+    assert measured.remarks[0].startswith("there was no time for all stages and the curve of the linear probe and ")
+    assert "advised" in str(evidence_rows(measured, advise(measured)))
+
+
+def test_a_rare_class_is_only_learned_from(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssl_transfer.running.short_fits.TRIED", {"full": LinearThenFull})
+    data = ImageDataModule("digits")
+    data.setup()
+    rows = data.few(6, seed=0).indices("train")
+    targets = data.table.targets[rows]
+    keep = np.r_[rows[targets < 8], rows[targets == 8][:1], rows[targets == 9][:1]]
+    measured = measure(Question(str(encoder), data.with_train(np.sort(keep)), minutes=0.01), say=lambda _: None)
+    assert measured.images == 48 and measured.taught == pytest.approx((50 - 16) / 10)
+    assert "never asked about: '8', '9'" in measured.remarks[0]
+
+
+def test_an_encoder_that_learned_from_labels_is_told_of_first(encoder: Path, tmp_path: Path) -> None:
+    data = ImageDataModule("digits")
+    folder = save_encoder(load_encoder(encoder), tmp_path / "e", objective="Classifier", data={"source": "digits"})
+    (told,) = _learned_with_labels(str(folder), data)
+    assert told.startswith("the encoder was trained with labels, by a Classifier of digits: what is held out")
+    folder = save_encoder(load_encoder(encoder), tmp_path / "f", objective="Classifier", data={"source": "MNIST"})
+    assert _learned_with_labels(str(folder), data) == ("the encoder was trained with labels, by a Classifier",)
+    assert _learned_with_labels(str(encoder), data) == ()
 
 
 def test_of_many_labelled_images_some_are_drawn_by_class(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,14 @@ def test_a_grid_may_grow_but_not_change(encoder: str, measured: Path, mistake: M
     assert "views of rotate" in mistake(*_arguments(encoder, measured, "--views.rotate", "9"))
     assert main(_arguments(encoder, measured, "--steps", "4", "--seeds", "1", "--overwrite")) == 0
     assert len(_trials(measured)) == len(before) // 2
+
+
+def test_the_command_it_tells_repeats_it(encoder: str, tmp_path: Path) -> None:
+    out = tmp_path / "evidence"
+    asked = _arguments(encoder, out, "--views.crop_scale", "[0.5, 1.0]", "--seeds", "1", "--strategies", "Frozen")
+    assert main(asked) == 0
+    command = json.loads((out / "evidence.json").read_text())["command"]
+    assert main(shlex.split(command)[1:]) == 0
 
 
 def test_several_encoders_share_the_floors(encoder: str, tmp_path: Path) -> None:

@@ -59,3 +59,21 @@ def test_the_layer_table_of_a_network_by_name(capsys: pytest.CaptureFixture[str]
 
 def test_a_tuning_that_does_not_exist(mistake: Callable[..., str]) -> None:
     assert "Known are AsIs, Compact, Frozen, Full" in mistake("inspect", "resnet18", "--tuning", "Nonsense")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("lr", "0", "--lr must be above 0, not 0.0"),
+        ("size", "0", "--size must be at least 1, not 0"),
+        ("epochs", "0", "--epochs must be at least 1, not 0"),
+        ("channels", "-1", "--channels must be at least 1, not -1"),
+    ],
+)
+def test_numbers_out_of_range(mistake: Callable[..., str], option: str, value: str, told: str) -> None:
+    assert told in mistake("inspect", "vgg11", "--tuning", "Full", f"--{option}", value)
+
+
+def test_the_name_of_a_network_needs_a_tuning(mistake: Callable[..., str]) -> None:
+    assert "no encoder folder 'vgg16'" in (told := mistake("inspect", "vgg16"))
+    assert "the name of a network needs --tuning, and --size" in told

@@ -292,3 +292,16 @@ def test_a_stream_refuses_what_it_cannot_read(photos: Path, bad_files: Bad) -> N
     (photos / "bee" / "broken.jpg").write_bytes(bad_files["truncated.jpg"][0])
     with pytest.raises(ValueError, match=r"broken\.jpg"):
         list(ImageDataModule(str(photos), size=16).stream())
+
+
+def test_the_fingerprint_knows_which_labels_are_hidden(photos: Path) -> None:
+    kept = [_ready(photos, label_budget=budget, keep_unlabelled=True) for budget in (2, 3)]
+    whole = _ready(photos)
+    assert kept[0].indices("train").tolist() == kept[1].indices("train").tolist()
+    assert len({data.fingerprint for data in (*kept, whole)}) == 3
+    few = whole.few(2, seed=0)
+    more = few.with_unlabelled()
+    assert more.fingerprint == kept[0].fingerprint
+    assert [data.describe()["keep_unlabelled"] for data in (*kept, more, few, whole)] == [True] * 3 + [False] * 2
+    assert [int(data.hidden.sum()) for data in (kept[0], more, few, whole)] == [14, 14, 0, 0]
+    assert kept[0].few(1, seed=0).hidden.sum() == 14

@@ -51,3 +51,22 @@ def test_the_guesses_are_kept_for_a_resumed_run(encoder_folder: Path, tmp_path: 
 def test_nothing_to_guess(encoder_folder: Path, digits: ImageDataModule, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no unlabelled image; add some, or keep those .* --data\.keep_unlabelled"):
         running.fit(Classifier(str(encoder_folder), tuning=Frozen(unlabelled=True)), digits, tmp_path / "run", **QUIET)
+
+
+def test_the_target_that_is_learnt_is_spread(encoder_folder: Path, tmp_path: Path) -> None:
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    images, digits = load_digits(return_X_y=True)
+    lines = ["path,label,size"]
+    for number, (pixels, digit) in enumerate(zip(images[:400], digits[:400].tolist(), strict=True)):
+        Image.fromarray((pixels.reshape(8, 8) * 15).astype("uint8")).save(tmp_path / f"{number}.png")
+        known = ("small", "large")[digit > 4] if number % 5 == 0 else ""
+        lines.append(f"{number}.png,{('even', 'odd')[digit % 2]},{known}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    data = ImageDataModule(str(tmp_path / "manifest.csv"), test_fraction=0.2)
+    module = Classifier(str(encoder_folder), tuning=Frozen(unlabelled=True), targets=["size"])
+    run = running.fit(module, data, tmp_path / "run", **QUIET)
+    assert module.classes == ["large", "small"]
+    again = Classifier(str(encoder_folder), tuning=Frozen(unlabelled=True), targets=["size"])
+    assert running.test(again, data, run.path)["test/accuracy"] > 0.7

@@ -1,5 +1,8 @@
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_transfer.downstream.heads import Translation, nearest_mean
 
@@ -63,3 +66,32 @@ def test_the_table_is_the_state() -> None:
         Translation(5, 2, smoothing=0)
     with pytest.raises(ValueError, match="there are none"):
         translation.fit(torch.zeros(1, 5), torch.tensor([-1]))
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many numbers the largest tensor holds."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        self.numbers = max(self.numbers, output.numel())
+        return output
+
+
+def test_a_translation_takes_no_more_memory_than_it_reads() -> None:
+    translation, logits = Translation(30, 20), torch.randn(50, 30)
+    with Largest() as largest:
+        translation(logits)
+    assert largest.numbers == 50 * 30
+
+
+def test_a_translation_is_exact_and_finite() -> None:
+    torch.manual_seed(0)
+    translation = Translation(40, 3).fit(torch.randn(90, 40), torch.arange(90) % 3)
+    logits = torch.randn(20, 40)
+    exact = translation(logits)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(translation(logits), exact)
+    renamed = Translation(3, 3).rename("bca", "abc")(torch.tensor([[0.0, 300.0, -300.0]]))
+    assert renamed.isfinite().all() and renamed.exp()[0].tolist() == pytest.approx([0.0, 0.0, 1.0])

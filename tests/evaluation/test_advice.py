@@ -141,6 +141,42 @@ def test_perfect_agreement_is_no_certainty() -> None:
     assert advice.strategy == "frozen" and advice.standings[1].noise > 0.04
 
 
+def test_little_is_left_to_gain_where_little_is_wrong() -> None:
+    """Short fits and what is usual promise no more than what is left wrong."""
+    count = 400
+    for kept, tuned in ((0.995, 0.995), (0.99, 0.98), (1.0, 1.0), (0.96, 0.95)):
+        estimates = told(1000, count, frozen=kept, partial=tuned, scratch=tuned).estimates
+        short = {name: Estimate(e.right, 30 if e.wanted else 0, e.wanted) for name, e in estimates.items()}
+        advice = advise(Measurements(1000, 1000, short))
+        assert advice.strategy == "frozen"
+        for standing in advice.standings:
+            assert standing.accuracy <= 1 and kept + standing.gain <= 1 and kept + standing.measured <= 1 + 1e-9
+
+
+def test_no_gain_beyond_the_ceiling() -> None:
+    estimates = {"frozen": Estimate((1,) * 90 + (0,) * 10), "full": Estimate((1,) * 100, 600, 600)}
+    surely = Prior(means={"full": (0.5, 0.0, 0.5, 0.5)})
+    assert advise(Measurements(20, 20, estimates), surely).standings[1].gain == pytest.approx(0.1)
+
+
+def test_what_short_fits_lack_alone_makes_nothing_likely() -> None:
+    """Measured, tuning loses; the usual lack of so few steps more than makes up for that."""
+    estimates = told(100, 3000, frozen=0.50, scratch=0.48).estimates
+    short = estimates | {"scratch": Estimate(estimates["scratch"].right, 30, 600)}
+    advice = advise(Measurements(100, 100, short), Prior(deviations={"scratch": 0.3}))
+    assert (advice.strategy, advice.certainty) == ("scratch", "cannot tell")
+    assert "may add was not measured but is what short fits lack: give more minutes" in advice.reason
+    longer = told(100, 3000, frozen=0.50, scratch=0.55)
+    found = advise(longer, Prior(deviations={"scratch": 0.3}))
+    assert found.certainty == "sure" and "lack" not in found.reason
+
+
+def test_gains_are_of_shared_images_and_accuracies_of_all() -> None:
+    frozen, full = (1, 0, 1, 0) * 25, (1, 1, 1, 0) * 10
+    standings = advise(Measurements(20, 20, {"frozen": Estimate(frozen), "full": Estimate(full, 600, 600)})).standings
+    assert standings[0].accuracy == 0.5 and standings[1].measured == pytest.approx(0.25)
+
+
 def test_measurements_survive_json() -> None:
     measured = Measurements(
         20.5,

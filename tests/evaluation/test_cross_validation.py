@@ -35,6 +35,18 @@ def test_each_image_is_judged_by_the_other_folds(pixels: tuple[Tensor, Tensor]) 
     assert (right.numpy() == expected).mean() > 0.99  # but for ties
 
 
+def test_rows_of_no_fold_are_only_learned_from(pixels: tuple[Tensor, Tensor]) -> None:
+    x, y = pixels
+    fold = stratified_folds(y, 3)
+    never = (y == 7).numpy()
+    never[:30] = True
+    fold[never] = -1
+    right = held_out_right(linear_probe, x, y, 10, fold)
+    assert not right[never].any() and right[~never].float().mean() > 0.8
+    (point,) = learning_curve(linear_probe, "p", x, y, 10, fold, [100])
+    assert point.labels == pytest.approx((never.sum() + (~never).sum() * 2 / 3) / 10)
+
+
 @pytest.mark.parametrize("probe", [linear_probe, knn_probe])
 def test_a_curve_rises_and_ends_with_all_labels(pixels: tuple[Tensor, Tensor], probe: object) -> None:
     x, y = pixels

@@ -103,6 +103,33 @@ def test_an_accuracy_stays_a_share() -> None:
     assert found.high == 1.0 and 0.8 < found.low < 1.0
 
 
+@pytest.mark.parametrize("wrong", [0, 1, 29, 30])
+def test_half_an_interval_that_was_cut_is_the_half_that_was_not(wrong: int) -> None:
+    right = np.arange(30) >= wrong
+    found = mean_accuracy([trial(accuracy=right.mean(), right=right)])
+    share, n = (30 - wrong + 2) / 34, 34
+    assert found.half == pytest.approx(1.959964 * math.sqrt(share * (1 - share) / n), rel=1e-6)
+    assert found.half > (found.high - found.low) / 2
+
+
+def test_points_with_as_many_labels_stay_in_their_order() -> None:
+    found = labels_saved([(10, 0.6), (10, 0.3)], [(10, 0.2), (1000, 0.8)])
+    assert [one.accuracy for one in found] == [0.6, 0.3]
+
+
+def test_one_of_several_budgets_must_be_clear_by_a_wider_interval() -> None:
+    """Differences whose own intervals just leave zero out: clear where one budget is compared, not where five are."""
+    values = (0.02, 0.04, 0.04)
+    ours = [trial(budget=b, seed=s, accuracy=0.5 + v) for b in (1, 2, 3, 4, 5) for s, v in enumerate(values)]
+    floor = [trial("PCA", "floor", budget=b, seed=s, accuracy=0.5) for b in (1, 2, 3, 4, 5) for s in range(3)]
+    alone = compare([one for one in ours + floor if one.budget == 1])
+    assert alone[0].effect == alone[0].difference.effect == "helps"
+    several = compare(ours + floor)
+    assert [one.difference for one in several] == [alone[0].difference] * 5
+    level = [paired_difference(ours[:3], floor[:3], 0.99).effect] * 5
+    assert [one.effect for one in several] == level and [one.clear for one in several] == [False] * 5
+
+
 def test_cells_and_budgets_are_in_order() -> None:
     trials = [trial(budget=None), trial("kNN", budget=50), trial(budget=5), trial(budget=5, accuracy=0.9)]
     assert budgets(trials) == [5, 50, None]
@@ -163,4 +190,4 @@ def test_labels_saved_on_a_floor_that_dips() -> None:
 
 def test_labels_saved_with_one_point_or_none() -> None:
     assert labels_saved([(10, 0.5)], []) == []
-    assert [one.bound for one in labels_saved([(10, 0.5), (10, 0.3)], [(10, 0.4)])] == ["fewer", "more"]
+    assert [one.bound for one in labels_saved([(10, 0.5), (10, 0.3)], [(10, 0.4)])] == ["more", "fewer"]

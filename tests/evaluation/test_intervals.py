@@ -32,6 +32,7 @@ def test_seeds_and_images_add_their_squares() -> None:
     single = interval([0.8], images)
     assert both.half == pytest.approx(math.hypot(seeds.half, single.half))
     assert both.over == "seeds and images"
+    assert both.images == pytest.approx(single.half) and math.isnan(seeds.images)
 
 
 def test_one_value_alone_has_no_interval() -> None:

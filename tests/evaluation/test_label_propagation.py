@@ -70,3 +70,9 @@ def test_how_many_are_kept(share: float) -> None:
     targets[0] = 2
     labels = surest_labels(shares, certainty, targets, share)
     assert labels[0] == 2 and int((labels >= 0).sum()) == (12 if share else 1)
+
+
+@pytest.mark.parametrize("target", [-1, 1])
+def test_a_lone_row_has_no_neighbour(target: int) -> None:
+    shares, certainty = propagate_labels(torch.ones(1, 3), torch.tensor([target]), 2)
+    assert shares.tolist() == ([[0.5, 0.5]] if target < 0 else [[0.0, 1.0]]) and float(certainty) == (target > 0)

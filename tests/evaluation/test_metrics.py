@@ -62,6 +62,13 @@ def test_a_class_that_never_occurs_does_not_count_against_the_balance() -> None:
     metrics = classification_metrics(3, "")
     metrics.update(torch.tensor([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0]]), torch.tensor([0, 1]))
     assert float(metrics.compute()["balanced_accuracy"]) == 1.0
+    metrics.reset()
+    truth, predicted = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 2, 1, 1])
+    for row in range(4):
+        metrics.update(torch.eye(3)[predicted[row : row + 1]], truth[row : row + 1])
+    values = {name: float(value) for name, value in metrics.compute().items()}
+    assert values["balanced_accuracy"] == 0.75
+    assert values["f1_macro"] == pytest.approx(sk.f1_score(truth, predicted, average="macro"))
 
 
 def test_labels_against_scikit_learn() -> None:

@@ -14,6 +14,7 @@ from ssl_transfer.reporting.advice_page import (
     figure_rows,
     folded,
     headline,
+    how_to_read,
     write_advice_page,
 )
 
@@ -53,6 +54,19 @@ def test_a_folded_command_is_the_same_to_a_shell() -> None:
     lines = folded(command, 60)
     assert lines.count("\n") > 2 and max(map(len, lines.split("\n"))) < 80
     assert shlex.split(lines.replace("\\\n", "")) == shlex.split(command)
+
+
+def test_a_folded_command_keeps_what_is_quoted() -> None:
+    command = shlex.join(["fit", "--data.source", "my --odd  'photos'", "--x", "-1", "--steps", "[1, 2]"])
+    lines = folded(command, 10)
+    assert "'my --odd  '\"'\"'photos'\"'\"''" in lines
+    assert shlex.split(lines.replace("\\\n", "")) == shlex.split(command)
+
+
+def test_fewer_images_by_short_fits_are_told() -> None:
+    short = {"frozen": Estimate(RIGHT), "full": Estimate(RIGHT[:33], 100, 600)}
+    assert "100 labelled training images (33 of them by short fits)" in how_to_read(Measurements(20, 13, short))
+    assert "by short fits" not in how_to_read(MEASURED)
 
 
 def test_the_page(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ CASES = {
     "helps": made_up(shift=0.03),
     "mixed": made_up(),
     "hurts": made_up(shift=-0.2),
-    "no difference": made_up(EVEN, images=20_000, noise=0.001),
+    "no difference": made_up(EVEN, images=60_000, noise=0.0005),
     "turns": made_up(GONE, shift=0.04),
     "one seed": made_up(seeds=1, images=300),
     "one seed, no answers": without_bits(made_up(seeds=1)),
@@ -79,7 +80,7 @@ def _table_lines(markdown: str) -> list[tuple[int, str]]:
         (
             "turns",
             "unclear",
-            "Pretraining helps with 1, 5, 10 and 50 labels a class; pretraining hurts with all labels",
+            "Pretraining helps with 1, 5 and 10 labels a class; pretraining hurts with all labels; these trials cannot",
         ),
         ("one seed, no answers", "unclear", "These trials cannot tell whether pretraining helps"),
         ("one budget", "helps", "Pretraining helps with 10 labels a class."),
@@ -119,8 +120,57 @@ def test_a_choice_that_no_validation_made_is_said() -> None:
 
 
 def test_several_comparisons_are_held_to_account() -> None:
-    assert "(Bonferroni) all of them stay clear" in _plain(verdict(CASES["helps"]))
+    assert "so what is clear is so by intervals widened for six comparisons (Bonferroni)" in _plain(
+        verdict(CASES["helps"])
+    )
     assert "Bonferroni" not in _plain(verdict(CASES["one budget"]))
+
+
+def _few_seeds(shift: float, budgets: Sequence[int | None]) -> list[Trial]:
+    """Three seeds a budget whose differences are 2, 4 and 4 points around `shift`, images unknown."""
+    gains = {"Linear": 0.5 + shift, "PCA": 0.5}
+    return [
+        replace(trial, accuracy=gains[trial.method] + (0.02 * (trial.seed > 0) if trial.method == "Linear" else 0.0))
+        for trial in without_bits(made_up(seeds=3, budgets=budgets))
+        if trial.method in gains
+    ]
+
+
+def test_colour_and_headline_count_the_comparisons() -> None:
+    one, six = _few_seeds(0.02, [10]), _few_seeds(0.02, BUDGETS)
+    assert overall(one) == "helps" and _plain(findings(one)).startswith("Pretraining helps with 10 labels")
+    assert overall(six) == "unclear" and _plain(findings(six)).startswith("These trials cannot tell")
+    assert "and with 1, 5, 10, 50 and 100 labels a class and with all labels only these leave zero out" in _plain(
+        verdict(six)
+    )
+
+
+def test_tiles_claim_no_more_than_the_verdict(tmp_path: Path, read_page: Read) -> None:
+    def tiles(trials: list[Trial]) -> str:
+        return read_page(write_evidence_page(tmp_path / "page.html", results(trials)).read_text(encoding="utf-8"))
+
+    unclear, helps = tiles(_few_seeds(0.02, BUDGETS)), tiles(CASES["helps"])
+    assert "not clear" in unclear and "as many labels without pretraining" not in unclear
+    assert "as many labels without pretraining" in helps and "not clear" not in helps
+
+
+def test_seeds_are_not_blamed_on_the_images() -> None:
+    """One seed: only the images limit. Five that differ much: the seeds do, and what the images hide stays small."""
+    calm, wild = CASES["one seed"], made_up(images=900, noise=0.15)
+    assert "cannot be seen." in _plain(verdict(calm)) and "more seeds would help" not in _plain(verdict(calm))
+    seen = float(re.search(r"under about ([0-9.]+) points", _plain(verdict(wild)))[1])  # type: ignore[index]
+    widest = max(100 * one.difference.images for one in compare(wild))
+    assert seen <= round(widest, 1) < 100 * min(one.difference.half for one in compare(wild))
+    assert "more seeds would help more than more images" in _plain(verdict(wild))
+
+
+def test_doubts_come_before_all_caveats(tmp_path: Path, read_page: Read) -> None:
+    told = replace(results(CASES["one seed"]), doubts=["SimCLR was trained WITH labels"])
+    text = read_page(write_evidence_page(tmp_path / "page.html", told).read_text(encoding="utf-8"))
+    assert text.index("trained WITH labels") < text.index("Only one seed")
+    assert "- SimCLR was trained WITH" in write_evidence_markdown(tmp_path / "page.md", told).read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_stopped_run_says_how_much_is_missing() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +16,17 @@ from ssl_transfer.data.module import ImageDataModule
 from ssl_transfer.data.views import Views
 from ssl_transfer.downstream import Classifier, Frozen, Full
 from ssl_transfer.downstream.tuning import LinearThenFull, LoRA, Scratch
-from ssl_transfer.encoders import load_encoder
+from ssl_transfer.encoders import EncoderSpec, load_encoder, save_encoder
 from ssl_transfer.evaluation.evidence import Trial, unpack
-from ssl_transfer.evaluation.floors import encode_all, few_label_accuracies
+from ssl_transfer.evaluation.floors import encode_all, few_label_accuracies, random_encoder
 from ssl_transfer.evaluation.probes import accuracy, knn_scores
 from ssl_transfer.running.evidence import features
 from ssl_transfer.running.evidence.asked import label_budgets, named_encoders, tunings
 from ssl_transfer.running.evidence.features import FeatureFiles
 from ssl_transfer.running.evidence.grid import Cell, Grid
 from ssl_transfer.running.evidence.record import Record
-from ssl_transfer.running.evidence.run import forecast
+from ssl_transfer.running.evidence.run import forecast, measure
+from ssl_transfer.running.evidence.write import results_of
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.recipes import recipe_for
 from ssl_transfer.running.trial import scores_of, trial
@@ -109,6 +112,86 @@ def test_the_forecast_knows_seeds_and_images() -> None:
     assert forecast([("", "net", 3, 0), ("", "probe", 1, 1)], known, work) == 6.0 + 0.5  # three times the images
 
 
+def test_what_is_to_come_is_said(grid: Grid, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid.tunings, grid.budgets, grid.seeds = {}, [2], 1
+    record = Record(tmp_path / "out", "out")
+    record.claim(grid.settings(), overwrite=False)
+    measure(grid, record)
+    lines = capsys.readouterr().out.splitlines()
+    seen = 4 * recipe_for(Scratch(), 20).batch_size
+    assert lines[0] == f"6 trials to measure, 1 of them fits of a network, which see {seen} images while they learn"
+    assert len(lines) == 7 and lines[-1].startswith("6 of 6: From scratch, 2 a class, seed 0: ")
+    measure(replace(grid, seeds=2), record)
+    assert "; 6 of 12 are there already" in capsys.readouterr().out
+
+
+def test_a_seed_draws_the_weights_of_the_random_encoder(grid: Grid, digits: ImageDataModule) -> None:
+    spec = load_encoder(grid.encoders["simclr"]).spec
+    for seed in (0, 1):
+        encoded = encode_all(random_encoder(digits, spec, seed), digits)
+        expected = few_label_accuracies(encoded, digits, 2, [seed])[0]
+        assert _trial(grid, "Random encoder", 2, seed).accuracy == pytest.approx(expected)
+    known = [_trial(grid, "Random encoder", None, 0)]
+    random = next(one for one in grid.methods if one.name == "Random encoder")
+    assert grid.measure(Cell(random, None, 1), known).right != known[0].right
+
+
+def test_floors_of_another_architecture_are_not_taken_over(grid: Grid, tmp_path: Path) -> None:
+    record = Record(tmp_path / "out", "out")
+    record.claim(grid.settings(), overwrite=False)
+    spec = EncoderSpec(arguments={"widths": [8, 8], "strides": [1, 2]}, pool=2)
+    other = save_encoder(random_encoder(grid.data, spec), tmp_path / "b", objective="SimCLR", data={})
+    alone = replace(grid, encoders={"b": other}).settings()
+    with pytest.raises(ValueError, match=r"other settings \(architecture of the floors\)"):
+        record.claim(alone, overwrite=False)
+    record.claim(replace(grid, encoders=grid.encoders | {"b": other}).settings(), overwrite=False)
+
+
+def test_steps_are_not_mixed_in_one_record(grid: Grid, tmp_path: Path) -> None:
+    record = Record(tmp_path / "out", "out")
+    record.claim(replace(grid, budgets=[2]).settings(), overwrite=False)
+    with pytest.raises(ValueError, match=r"other settings \(steps\)"):
+        record.claim(replace(grid, budgets=[5], steps=None).settings(), overwrite=False)
+
+
+@pytest.mark.parametrize(("objective", "doubted"), [("SimCLR", False), ("Classifier", True), ("Partial(1)", True)])
+def test_an_encoder_that_learned_from_labels_is_named(
+    objective: str, doubted: bool, grid: Grid, pretrained: RunFolder
+) -> None:
+    file = pretrained.encoder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"objective": objective}))
+    found = results_of(grid, [], "")
+    assert bool(found.doubts) == doubted
+    assert any("as many steps as a tuning strategy" in note for note in found.notes)
+    if doubted:
+        assert f"simclr was trained WITH labels ({objective} on digits)" in found.doubts[0]
+        assert "more labels of this source than a budget counts" in found.doubts[0]
+
+
+def test_a_record_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Record(tmp_path / "out", "out")
+    record.claim({"a": 1}, overwrite=False)
+    record.append(Trial("a", "kNN", "ours", 1, 2, 0, 0.5, None, 0.1, 0.2))
+    before = (record.folder / "trials.jsonl").stat()
+    record.trials()
+    after = (record.folder / "trials.jsonl").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns), "rewritten without need"
+    (record.folder / ".DS_Store").touch()
+    record.check()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with (record.folder / "trials.jsonl").open("a") as file:
+        file.write("{")
+    monkeypatch.setattr(Path, "replace", killed)
+    for write in (record.trials, lambda: record.claim({"a": 1, "b": 2}, overwrite=False)):
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    monkeypatch.undo()
+    assert json.loads((record.folder / "settings.json").read_text()) == {"a": 1} and len(record.trials()) == 1
+
+
 def test_the_record_drops_half_a_line_and_keeps_its_settings(tmp_path: Path) -> None:
     record = Record(tmp_path / "out", "out")
     record.claim({"views": None, "encoders": {"a": "1"}}, overwrite=False)
@@ -126,9 +209,30 @@ def test_the_record_drops_half_a_line_and_keeps_its_settings(tmp_path: Path) -> 
     assert record.trials() == []
 
 
+def test_long_tails_can_be_asked_for_all(digits: ImageDataModule) -> None:
+    targets = digits.table.targets[digits.indices("train")]
+    rows = digits.indices("train")
+    rare = digits.with_train(np.concatenate([rows[targets != 9], rows[targets == 9][:3]]))
+    assert label_budgets(None, rare) == [1, None]
+    none = digits.with_train(rows[targets != 9])
+    with pytest.raises(ValueError, match="class 9 of digits has no labelled training image: label some, or leave the"):
+        label_budgets("all", none)
+    test = none.indices("test")
+    none = none._with_rows("test", test[none.table.targets[test] != 9])
+    assert label_budgets("all", none) == label_budgets(None, none) == [None]
+    with pytest.raises(ValueError, match=r"class 9 of digits has no labelled .* or give --budgets all"):
+        label_budgets("1,all", none)
+    even = digits.with_train(np.concatenate([rows[targets == k][:5] for k in range(10)]))
+    assert label_budgets("1,5,all", even) == label_budgets(None, even) == [1, None]
+    assert label_budgets("1,5", even) == [1, 5]
+
+
 def test_what_is_asked_for(digits: ImageDataModule) -> None:
     assert label_budgets("[10, 1,all,10]", digits) == [1, 10, None]
     assert label_budgets(None, digits) == [1, 5, 10, 50, 100, None]
     assert list(named_encoders("a/x/encoder,b/x/encoder")) == ["a/x", "b/x"]
     assert tunings("Full, Full( encoder_lr = 0.5 )")["Full(encoder_lr=0.5)"].encoder_lr == 0.5
+    for wrong in ("Full(**{'a': 1})", "Full('a')", "LoRA(2.5)", "Partial(layers=[1])", "Full(*[1])"):
+        with pytest.raises(ValueError, match="give names such as Full,LinearThenFull"):
+            tunings(wrong)
     assert tunings("[Frozen]").keys() == {"Frozen"} and tunings("") == {}

@@ -66,3 +66,15 @@ def test_from_scratch_is_a_trial(digits: ImageDataModule) -> None:
     module = Classifier(SPEC, tuning=Scratch(), views=Views(), optimisation=optimisation)
     expected = accuracy(*scores_of(trial(module, few, epochs=2, seed=7), few, "test"))
     assert from_scratch_accuracy(few, SPEC, epochs=2, seed=7, views=Views()) == expected
+
+
+def test_the_module_is_back_where_it_learned(digits: ImageDataModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning leaves it on the CPU, where answers of a network that a GPU trained would take hours."""
+    moved = []
+    for name in ("to", "cpu"):
+        move = getattr(Classifier, name)
+        monkeypatch.setattr(
+            Classifier, name, lambda self, *to, name=name, move=move: (moved.append(name), move(self, *to))[1]
+        )
+    trial(_scratch(), digits, steps=1)
+    assert moved[-2:] == ["cpu", "to"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_transfer.data.hashing import array_hashes
-from ssl_transfer.data.records import SPLITS, Records, make_targets
+from ssl_transfer.data.records import SPLITS, Records, has_below_zero, make_targets
 from ssl_transfer.data.sources.base import Source
 from ssl_transfer.data.splits import draw_fraction
 
@@ -73,7 +73,8 @@ def from_arrays(
         columns = [[None] * len(a) if c is None else c.tolist() for a, c in zip(images.values(), labels, strict=True)]
         targets, classes = make_targets([label for column in columns for label in column])
     together = next(iter(images.values())) if len(images) == 1 else np.concatenate(list(images.values()))
-    return Source(Records.of(paths, targets, np.concatenate(splits), classes=classes), together)
+    below_zero = any(has_below_zero(column) for column in known)
+    return Source(Records.of(paths, targets, np.concatenate(splits), None, classes, below_zero), together)
 
 
 def _labels(labels: np.ndarray | None, count: int) -> np.ndarray | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_transfer.data.columns import plain_columns, read_csv, typed_cells
-from ssl_transfer.data.records import Records, make_targets, split_name
+from ssl_transfer.data.records import Records, has_below_zero, make_targets, split_name
 from ssl_transfer.data.sources.base import FileSource
 from ssl_transfer.data.sources.folder import matches
 
@@ -44,7 +44,8 @@ def open_manifest(path: Path, columns: dict[str, list[Any]], pattern: str = "*")
     def column(name: str) -> list[Any] | None:
         return [columns[name][row] for row in rows] if name in columns else None
 
-    targets, classes = make_targets(column("label") or [None] * len(rows))
+    labels = column("label") or [None] * len(rows)
+    targets, classes = make_targets(labels)
     files = [path.parent / names[row] for row in rows]
     groups = column("group")
     records = Records.of(
@@ -53,6 +54,7 @@ def open_manifest(path: Path, columns: dict[str, list[Any]], pattern: str = "*")
         [_split(cell, path) for cell in column("split") or [None] * len(rows)],
         None if groups is None else ["" if cell is None else str(cell) for cell in groups],
         classes,
+        has_below_zero(labels),
     )
     masks = column("mask")
     source = FileSource(records, files, masks and [path.parent / cell if cell else None for cell in masks])

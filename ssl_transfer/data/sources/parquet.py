@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssl_transfer.data.decode import BadImage
-from ssl_transfer.data.records import Records, make_targets, split_name
+from ssl_transfer.data.records import Records, has_below_zero, make_targets, split_name
 from ssl_transfer.data.sources.base import Source
 from ssl_transfer.data.sources.manifest import open_manifest
 
@@ -73,7 +73,7 @@ class ParquetSource(Source):
         self._starts = np.cumsum([0, *sizes]).tolist()
         self._kept: dict[int, pa.ChunkedArray] = {}
         counts = [parquet.metadata.num_rows for parquet in opened]
-        targets, classes = self._labels(counts)
+        targets, classes, below_zero = self._labels()
         groups = self._column_of("group")
         records = Records.of(
             [f"{file}#{row}" for file, count in zip(files, counts, strict=True) for row in range(count)],
@@ -81,6 +81,7 @@ class ParquetSource(Source):
             np.repeat(np.array(splits, "U5"), counts),
             groups and ["" if group is None else str(group) for group in groups],
             classes,
+            below_zero,
         )
         super().__init__(records)
 
@@ -89,16 +90,16 @@ class ParquetSource(Source):
             return None
         return [v for parquet in self._opened for v in parquet.read(columns=[name])[name].to_pylist()]
 
-    def _labels(self, counts: list[int]) -> tuple[np.ndarray | None, list[str] | None]:
+    def _labels(self) -> tuple[np.ndarray | None, list[str] | None, bool]:
         schema = self._opened[0].schema_arrow
         label = next((name for name in _LABELS if name in schema.names), None)
         values = None if label is None else self._column_of(label)
         if label is None or values is None:
-            return None, None
+            return None, None, False
         names = class_names(schema, label)
         if names and pa.types.is_integer(schema.field(label).type):
-            return np.array([-1 if v is None else v for v in values], np.int64), names
-        return make_targets(values)
+            return np.array([-1 if v is None else v for v in values], np.int64), names, False
+        return *make_targets(values), has_below_zero(values)
 
     def read(self, row: int) -> bytes:
         """The encoded image of a row."""

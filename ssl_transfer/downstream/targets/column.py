@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ssl_transfer.data.records import make_targets
+from ssl_transfer.data.records import hide_labels, is_labelled, make_targets
 
 Kind = Literal["class", "multi_label", "regression"]
 OWN_LABEL = "label"  # what the source itself says of an image, whatever its column is called
@@ -35,10 +35,17 @@ class Column:
     def read(cls, data: Any, name: str, kind: Kind | None = None) -> Column:
         """A column of the source of `data`, an `ImageDataModule` that has been set up, as a kind of label.
 
-        Raises ValueError where the source has no such column, and says which it has, or for another kind of label.
+        Images in `data.hidden` have none. Raises ValueError where the source has no such column, and says which it
+        has, or for another kind of label.
         """
         if name == OWN_LABEL:
-            return cls(name, np.asarray(data.table.targets), data.classes).as_kind(kind)
+            own = cls(name, np.asarray(data.table.targets), data.classes)
+            if kind == "regression" and own.kind == "class" and data.table.below_zero:
+                raise ValueError(
+                    f"data.source {data.source}: its own label holds whole numbers below zero, which count as no "
+                    "label; to learn them as numbers write them with a point (-5.0), or rename the column"
+                )
+            return own.as_kind(kind)
         columns = data.columns(np.arange(len(data.table)))
         if name not in columns:
             known = ", ".join([OWN_LABEL, *columns])
@@ -49,7 +56,9 @@ class Column:
         cells = columns[name]
         if kind == "regression" and all(isinstance(cell, int | float | None) for cell in cells):
             cells = [None if cell is None else float(cell) for cell in cells]  # below zero is a number here
-        return cls(name, *make_targets(cells)).as_kind(kind)
+        column = cls(name, *make_targets(cells)).as_kind(kind)
+        column.values = hide_labels(column.values, data.hidden)
+        return column
 
     @property
     def kind(self) -> Kind:
@@ -61,9 +70,7 @@ class Column:
     @property
     def present(self) -> np.ndarray:
         """Which images have a label here, `(N,)`."""
-        if self.kind == "class":
-            return self.values >= 0
-        return ~np.isnan(self.values).reshape(len(self.values), -1).any(1)
+        return is_labelled(self.values)
 
     def as_kind(self, kind: Kind | None) -> Column:
         """The same labels read as another kind; None: as they are.

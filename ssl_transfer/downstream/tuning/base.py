@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl_transfer.encoders import Encoder, EncoderSpec, build_encoder
+from ssl_transfer.encoders.split import BOTTLENECK
 from ssl_transfer.optimisation import ParameterGroup
 
 BatchNorm = Literal["train", "frozen"]
@@ -71,10 +72,11 @@ class Tuning:
 
     def set_modes(self, encoder: Encoder, awake: set[str]) -> None:
         """Training mode for what learns alone: no statistics move and nothing is dropped where weights stay put."""
-        if not awake:
-            encoder.eval()
-            return
         names = names_of(encoder)
+        if awake.issuperset(names.values()) and names:
+            encoder.train()
+        else:
+            encoder.eval()  # what lies between the stages too
         for _, stage in encoder.stages():
             stage.train(any(names[id(p)] in awake for p in stage.parameters()))
         for module in encoder.modules():
@@ -122,12 +124,26 @@ class Tuning:
         self.batch_norm, self.l2_sp = batch_norm, l2_sp
 
 
+def check_l2(l2: float | None) -> float | None:
+    """The penalty of a solved head, if it is one; ValueError otherwise."""
+    if l2 is not None and l2 < 0:
+        raise ValueError(f"tuning.l2 must be 0 or more, or null to choose it on held-out images, not {l2}")
+    return l2
+
+
 def names_of(encoder: nn.Module) -> dict[int, str]:
     """The names of an encoder's parameters by their identity."""
     return {id(parameter): name for name, parameter in encoder.named_parameters()}
 
 
 def of_stages(encoder: Encoder, stages: Sequence[str]) -> set[str]:
-    """The names of the parameters of some stages."""
+    """The names of the parameters of some stages; a bottleneck goes with the last stage before it."""
     names = names_of(encoder)
-    return {names[id(p)] for stage, module in encoder.stages() if stage in stages for p in module.parameters()}
+    wanted = {*stages, *([BOTTLENECK] if stage_names(encoder)[-1:] and stage_names(encoder)[-1] in stages else [])}
+    return {names[id(p)] for stage, module in encoder.stages() if stage in wanted for p in module.parameters()}
+
+
+def stage_names(encoder: Encoder) -> list[str]:
+    """The stages that have parameters, first to last; a bottleneck counts as a part of the last."""
+    found = [name for name, stage in encoder.stages() if any(True for _ in stage.parameters())]
+    return [name for name in found if name != BOTTLENECK]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import warnings
 from dataclasses import replace
 
 from torch import nn
 
-from ssl_transfer.downstream.tuning.base import Tuning
+from ssl_transfer.downstream.tuning.base import Tuning, check_l2
 from ssl_transfer.encoders import Encoder, EncoderSpec
 
 
@@ -32,10 +32,8 @@ class Frozen(Tuning):
     trains_encoder = False
 
     def __init__(self, solve: bool = True, l2: float | None = None, unlabelled: bool = False) -> None:
-        if l2 is not None and l2 < 0:
-            raise ValueError(f"tuning.l2 must be 0 or more, or null to choose it on held-out images, not {l2}")
         self.solve = solve
-        self.l2 = l2
+        self.l2 = check_l2(l2)
         self.unlabelled = unlabelled
 
 
@@ -62,7 +60,14 @@ class AsIs(Frozen):
         mean: list[float],
         std: list[float],
     ) -> Encoder:
-        if isinstance(chosen, EncoderSpec) and chosen.weights is not None and not chosen.own_head:
-            with suppress(ValueError):  # weights without a head, or a network that has none
-                return super().encoder(replace(chosen, own_head=True, pool=1, bottleneck=None), shape, mean, std)
-        return super().encoder(chosen, shape, mean, std)
+        if not isinstance(chosen, EncoderSpec) or chosen.own_head or not _pretrained(chosen):
+            return super().encoder(chosen, shape, mean, std)
+        try:
+            return super().encoder(replace(chosen, own_head=True, pool=1, bottleneck=None), shape, mean, std)
+        except ValueError as error:
+            warnings.warn(f"tuning AsIs takes the nearest class mean, as no head can be used: {error}", stacklevel=2)
+            return super().encoder(chosen, shape, mean, std)
+
+
+def _pretrained(spec: EncoderSpec) -> bool:
+    return spec.weights is not None or bool(spec.arguments.get("pretrained"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
-from ssl_transfer.downstream.tuning.base import BatchNorm, Tuning
+from ssl_transfer.downstream.tuning.base import BatchNorm, Tuning, check_l2
 from ssl_transfer.encoders import Encoder, EncoderSpec, build_encoder, load_encoder
 from ssl_transfer.encoders.build import is_folder_name
 from ssl_transfer.encoders.config import rebuild_spec
@@ -60,9 +62,7 @@ class LinearThenFull(Tuning):
         unlabelled: bool = False,
     ) -> None:
         self._set_rates(encoder_lr, layer_decay, batch_norm, l2_sp, head_lr)
-        if l2 is not None and l2 < 0:
-            raise ValueError(f"tuning.l2 must be 0 or more, or null to choose it on held-out images, not {l2}")
-        self.l2 = l2
+        self.l2 = check_l2(l2)
         self.unlabelled = unlabelled
 
 
@@ -80,4 +80,4 @@ class Scratch(Tuning):
             raise ValueError("tuning Scratch needs an EncoderSpec, a network name or an encoder folder, not a module")
         if isinstance(chosen, str):
             chosen = load_encoder(chosen).spec if is_folder_name(chosen) else EncoderSpec(chosen)
-        return build_encoder(rebuild_spec(chosen), shape, mean, std)
+        return build_encoder(replace(rebuild_spec(chosen), own_head=False), shape, mean, std)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from torch import nn
@@ -63,7 +64,7 @@ def layers(encoder: Encoder, tuning: Tuning, lr: float, epochs: int = 10) -> lis
         found.append(
             Layer(
                 stage=stages[id(members[0][1])],
-                name=path.removeprefix("network.").removeprefix("network.").removeprefix("body."),
+                name=_told(path),
                 kind=type(module).__name__.removeprefix("Parametrized"),
                 shape=shapes.get(path, ()),
                 parameters=sum(p.numel() for _, p in members),
@@ -74,6 +75,11 @@ def layers(encoder: Encoder, tuning: Tuning, lr: float, epochs: int = 10) -> lis
             )
         )
     return found
+
+
+def _told(path: str) -> str:
+    """A module's path without what the encoder and its kind of network wrap around it."""
+    return re.sub(r"^network\.((network|module|body)\.)?", "", path)
 
 
 def _owner(parameter: str) -> str:

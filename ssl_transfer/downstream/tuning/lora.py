@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ssl_transfer.downstream.tuning.base import Tuning
-from ssl_transfer.downstream.tuning.partial import named
+from ssl_transfer.downstream.tuning.partial import check_layers, named
 from ssl_transfer.encoders import Encoder, EncoderSpec
 
 
@@ -62,12 +62,13 @@ class LoRA(Tuning):
             raise ValueError(f"tuning.rank must be at least 1, not {rank}")
         if alpha is not None and alpha <= 0:
             raise ValueError(f"tuning.alpha must be above 0, not {alpha}")
-        if layers == []:
-            raise ValueError("tuning.layers must name a stage or a pattern at least; for none use Frozen")
         self._set_rates(encoder_lr)
         self.rank = rank
         self.alpha = alpha
-        self.layers = layers
+        self.layers = check_layers(layers)
+
+    def describe(self) -> str:
+        return f"LoRA(rank {self.rank})"
 
     def encoder(
         self,
@@ -77,14 +78,16 @@ class LoRA(Tuning):
         std: list[float],
     ) -> Encoder:
         encoder = super().encoder(chosen, shape, mean, std)
+        if any(isinstance(module, LowRank) for module in encoder.modules()):
+            raise ValueError("tuning LoRA: this encoder has adapters already: give a new one, or its folder")
         wanted = {name for name, _ in encoder.named_parameters()}
         if self.layers is not None:
             wanted = named(encoder, self.layers)
         found = [site for site in adaptable(encoder) if site[0] in wanted]
         if not found:
             raise ValueError(
-                f"tuning LoRA adapts convolutions and linear layers, and {encoder.spec.name} has none of them "
-                f"{'' if self.layers is None else f'in {self.layers} '}: use Partial"
+                f"tuning LoRA adapts convolutions and linear layers, and {encoder.spec.name} has none of them"
+                f"{'' if self.layers is None else f' in {self.layers}'}: use Partial"
             )
         for _, module, name in found:
             self._adapt(module, name)

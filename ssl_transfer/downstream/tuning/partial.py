@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ssl_transfer.downstream.tuning.base import BatchNorm, Tuning, of_stages
+from ssl_transfer.downstream.tuning.base import BatchNorm, Tuning, of_stages, stage_names
 from ssl_transfer.encoders import Encoder
 
 Part = Literal["first", "middle", "last"]
@@ -44,11 +44,12 @@ class Partial(Tuning):
             raise ValueError("tuning.n_stages and tuning.layers say the same in two ways: give one of them")
         if n_stages is not None and n_stages < 1:
             raise ValueError(f"tuning.n_stages must be at least 1, not {n_stages}; for none use Frozen, for all Full")
-        if layers == []:
-            raise ValueError("tuning.layers must name a stage or a pattern at least; for none use Frozen")
         self._set_rates(encoder_lr, layer_decay, batch_norm, l2_sp)
         self.n_stages = n_stages
-        self.layers = layers
+        self.layers = check_layers(layers)
+
+    def describe(self) -> str:
+        return f"Partial({', '.join(self.layers) if self.layers else self.n_stages or 1})"
 
     def chosen(self, encoder: Encoder) -> set[str]:
         if self.layers is not None:
@@ -151,9 +152,11 @@ class Gradual(Tuning):
         return of_stages(encoder, stages[len(stages) - count :])
 
 
-def stage_names(encoder: Encoder) -> list[str]:
-    """The stages that have parameters, first to last."""
-    return [name for name, stage in encoder.stages() if any(True for _ in stage.parameters())]
+def check_layers(layers: list[str] | None) -> list[str] | None:
+    """Names of layers, if there are some; ValueError for an empty list."""
+    if layers == []:
+        raise ValueError("tuning.layers must name a stage or a pattern at least; for none use Frozen")
+    return layers
 
 
 def named(encoder: Encoder, patterns: Sequence[str]) -> set[str]:

@@ -21,7 +21,7 @@ from ssl_transfer.encoders.config import read_config, rebuild_spec
 from ssl_transfer.evaluation.evidence import Trial, pack
 from ssl_transfer.evaluation.floors import random_encoder
 from ssl_transfer.evaluation.probes import accuracy
-from ssl_transfer.running.evidence.features import FeatureFiles
+from ssl_transfer.running.evidence.features import FeatureFiles, Known
 from ssl_transfer.running.evidence.methods import (
     Learner,
     Method,
@@ -89,7 +89,7 @@ class Grid:
     def cells(self) -> list[Cell]:
         """All cells, the cheap ones first, and of those that learn a whole seed before the next."""
         cells = [Cell(m, budget, seed) for seed in range(self.seeds) for budget in self.budgets for m in self.methods]
-        return sorted(cells, key=lambda cell: cell.method.random)
+        return sorted(cells, key=lambda cell: isinstance(cell.method, Learner))
 
     def settings(self) -> dict[str, Any]:
         """What a resumed run must share with the one before, in plain types."""
@@ -97,7 +97,12 @@ class Grid:
         return {
             "source": self.data.fingerprint,
             "views": asdict(self.views) if self.views else None,
+            "steps": self.steps,
             "encoders": {name: weights_of(path) for name, path in self.encoders.items()},
+            "architecture": {
+                f"the floors{f' of {label}' if label else ''}": asdict(spec)
+                for label, spec in self._architectures.items()
+            },
             "recipe": {
                 f"{method.name} with {self.labels(budget)} labels": method.recipe(self.labels(budget)).describe()
                 for method in learners
@@ -157,24 +162,36 @@ class Grid:
 
     def _probes(self, name: str, path: Path) -> Iterator[Method]:
         make = partial(build_encoder, str(path), self.data.shape, self.data.mean, self.data.std)
-        features = partial(self._files.encoded, f"encoder {weights_of(path)}", make)
+
+        def features(seed: int) -> Known:
+            return self._files.encoded(f"encoder {weights_of(path)}", make)
+
         yield Probe(name, "Linear", "ours", features, linear)
         yield Probe(name, "kNN", "ours", features, by_neighbours)
 
     def _floors(self) -> Iterator[Method]:
-        yield Probe("", "Raw pixels", "floor", self._files.pixels, linear_of_pixels)
-        yield Probe("", "PCA", "floor", self._files.components, linear_of_pixels)
-        architectures: dict[str, tuple[str, EncoderSpec]] = {}
-        for name, path in self.encoders.items():
-            spec = rebuild_spec(load_encoder(path).spec)
-            architectures.setdefault(json.dumps(asdict(spec), sort_keys=True), (name, spec))
-        for key, (name, spec) in architectures.items():
-            label = "" if len(architectures) == 1 else name
-            make = partial(random_encoder, self.data, spec)
-            yield Probe(label, "Random encoder", "floor", partial(self._files.encoded, f"random {key}", make), linear)
-            if _learns(make()):
+        yield Probe("", "Raw pixels", "floor", lambda seed: self._files.pixels(), linear_of_pixels)
+        yield Probe("", "PCA", "floor", lambda seed: self._files.components(), linear_of_pixels)
+        for label, spec in self._architectures.items():
+            yield Probe(label, "Random encoder", "floor", partial(self._random, spec), linear, random=True)
+            if _learns(random_encoder(self.data, spec)):
                 scratch = (spec, Scratch(), self.views, self.steps, self._trainer)
                 yield Learner(label, "From scratch", "floor", *scratch)
+
+    def _random(self, spec: EncoderSpec, seed: int) -> Known:
+        """Features by random weights, which the seed draws."""
+        name = f"random {json.dumps(asdict(spec), sort_keys=True)}" + (f" seed {seed}" if seed else "")
+        return self._files.encoded(name, partial(random_encoder, self.data, spec, seed))
+
+    @cached_property
+    def _architectures(self) -> dict[str, EncoderSpec]:
+        """Every architecture once, by the name of the first encoder that has it, or "" if all have the same."""
+        found: dict[str, EncoderSpec] = {}
+        for name, path in self.encoders.items():
+            spec = rebuild_spec(load_encoder(path).spec)
+            if spec not in found.values():
+                found[name] = spec
+        return found if len(found) > 1 else {"": next(iter(found.values()))}
 
     def check(self) -> None:
         """Raise ValueError for a strategy that does not suit an encoder, before hours are spent."""

@@ -65,15 +65,17 @@ class Probe(Method):
     """A reading of frozen features.
 
     Args:
-        features: gives them; called when they are needed first.
+        features: gives them for a seed; called when they are needed.
         reading: probabilities `(Q, K)` from features and targets of the labelled, features asked about, and K.
+        random: whether the features are others with another seed.
     """
 
-    features: Callable[[], Known]
+    features: Callable[[int], Known]
     reading: Reading
+    random: bool = False
 
     def answer(self, few: Any, seed: int) -> Answer:
-        known = self.features()
+        known = self.features(seed)
         asked = self.asked_splits(few)
         rows = {split: labelled_rows(few, split) for split in ("train", *asked)}
         started = time.monotonic()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_transfer.evaluation.evidence import Trial
+from ssl_transfer.files import whole_file
 
 TRIALS, SETTINGS, FEATURES = "trials.jsonl", "settings.json", "features"
 WRITTEN = frozenset({TRIALS, SETTINGS, FEATURES, "evidence.json", "evidence.md", "evidence.html"})
@@ -37,7 +38,7 @@ class Record:
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"--out {self.asked} is a file: give a folder")
         there = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
-        if foreign := sorted(there - WRITTEN):
+        if foreign := sorted(name for name in there - WRITTEN if not name.startswith(".")):
             raise ValueError(f"--out {self.asked} holds other files ({', '.join(foreign[:3])}): give another folder")
 
     def claim(self, settings: dict[str, Any], overwrite: bool) -> None:
@@ -57,16 +58,18 @@ class Record:
                 f"--out {self.asked} was measured with other settings ({', '.join(differing[:3])}): "
                 "give another --out, or --overwrite"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(merged(before, settings), indent=2) + "\n", encoding="utf-8")
+        with whole_file(file) as new:
+            new.write_text(json.dumps(merged(before, settings), indent=2) + "\n", encoding="utf-8")
 
     def trials(self) -> list[Trial]:
         """The finished trials; a line that was cut off when a run was killed is dropped."""
         file = self.folder / TRIALS
         if not file.exists():
             return []
-        whole, newline, _ = file.read_text(encoding="utf-8").rpartition("\n")
-        file.write_text(whole + newline, encoding="utf-8")
+        whole, newline, torn = file.read_text(encoding="utf-8").rpartition("\n")
+        if torn:
+            with whole_file(file) as new:
+                new.write_text(whole + newline, encoding="utf-8")
         return [Trial.from_json(json.loads(line)) for line in whole.splitlines()]
 
     def append(self, trial: Trial) -> None:

@@ -22,8 +22,11 @@ def measure(grid: Grid, record: Record) -> list[Trial]:
     done = {key_of(trial) for trial in known}
     missing = [cell for cell in cells if cell.key not in done]
     work = {cell.key: grid.work(cell) for cell in cells}
+    if missing:
+        print(_forthcoming(missing, len(cells), work))
+    terminal = get_console().is_terminal
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}")]
-    with Progress(*columns, disable=not get_console().is_terminal, transient=True) as bar:
+    with Progress(*columns, disable=not terminal, transient=True) as bar:
         task = bar.add_task("", total=len(cells), completed=len(cells) - len(missing), left="")
         for number, cell in enumerate(missing):
             left = forecast((later.key for later in missing[number:]), known, work)
@@ -32,6 +35,10 @@ def measure(grid: Grid, record: Record) -> list[Trial]:
             record.append(trial)
             known.append(trial)
             bar.advance(task)
+            if not terminal:
+                print(
+                    f"{number + 1} of {len(missing)}: {_words(cell)}: {trial.accuracy:.1%}, {_left(left)}", flush=True
+                )
     by_key = {key_of(trial): trial for trial in known}
     ordered = sorted(cells, key=lambda cell: grid.methods.index(cell.method))
     return [by_key[cell.key] for cell in ordered]
@@ -59,6 +66,14 @@ def forecast(
                 return None
             left += work[key] * pace
     return left
+
+
+def _forthcoming(missing: list[Cell], whole: int, work: dict[tuple[Any, ...], float]) -> str:
+    """What is about to be measured, and how much that is."""
+    fits = [work[cell.key] for cell in missing if work[cell.key]]
+    there = f"; {whole - len(missing):,} of {whole:,} are there already" if len(missing) < whole else ""
+    seen = f", which see {sum(fits):,.0f} images while they learn" if fits else ""
+    return f"{len(missing):,} trials to measure, {len(fits):,} of them fits of a network{seen}{there}"
 
 
 def _words(cell: Cell) -> str:

@@ -12,6 +12,9 @@ from typing import Any
 
 import torch
 
+from ssl_transfer import downstream
+from ssl_transfer.downstream import Classifier, Frozen, Tuning
+from ssl_transfer.encoders.config import read_config
 from ssl_transfer.evaluation.evidence import Trial
 from ssl_transfer.files import whole_file
 from ssl_transfer.reporting.evidence_page import write_evidence_markdown, write_evidence_page
@@ -31,6 +34,7 @@ def write_evidence(folder: Path, grid: Grid, trials: Sequence[Trial], command: s
         "versions": dict(results.versions),
         "settings": grid.settings(),
         "data": grid.data.describe(),
+        "doubts": list(results.doubts),
         "notes": list(results.notes),
         "trials": [trial.to_json() for trial in trials],
     }
@@ -56,6 +60,7 @@ def results_of(grid: Grid, trials: Sequence[Trial], command: str) -> EvidenceRes
         settings=_settings(grid),
         pretraining_seconds=_pretraining(grid),
         notes=_notes(grid),
+        doubts=_doubts(grid),
     )
 
 
@@ -101,13 +106,41 @@ def _number(value: float | tuple[float, float]) -> str:
 def _notes(grid: Grid) -> list[str]:
     notes = []
     if "test" not in grid.data.stated_splits:
+        how = "" if _doubts(grid) else ", without labels"
         notes.append(
             f"{grid.data.source} has no test split: {grid.data.test_fraction:.0%} of its images were drawn for one. An "
-            "encoder that was pretrained on this source may have seen them, without labels."
+            f"encoder that was pretrained on this source may have seen them{how}."
         )
     if len(labelled_rows(grid.data, "val")):
         notes.append("Labels of the validation split choose among ours and nothing else; no budget counts them.")
+    if any(method.name == "From scratch" for method in grid.methods):
+        notes.append(
+            "From scratch takes as many steps as a tuning strategy with the same labels, with all labels too: where "
+            "steps are what it lacks, more of them would bring it closer."
+        )
     return notes
+
+
+def _doubts(grid: Grid) -> list[str]:
+    """Which encoders learned from labels, so that their gain is not one of pretraining without."""
+    told = []
+    for name, path in grid.encoders.items():
+        config = read_config(path)
+        source = config["data"].get("source")
+        if _learned_from_labels(str(config["objective"])):
+            same = source == grid.data.source
+            told.append(
+                f"{name} was trained WITH labels ({config['objective']}"
+                f"{f' on {source}' if source else ''}), so what it gains is not a gain of pretraining without labels"
+                + (", and it may have seen more labels of this source than a budget counts." if same else ".")
+            )
+    return told
+
+
+def _learned_from_labels(objective: str) -> bool:
+    """Whether an encoder folder's objective is a supervised task: a classifier, or a strategy that tuned for one."""
+    kind = getattr(downstream, objective.split("(")[0].split(" ")[0], None)
+    return isinstance(kind, type) and issubclass(kind, Classifier | Tuning) and not issubclass(kind, Frozen)
 
 
 def _pretraining(grid: Grid) -> dict[str, float]:

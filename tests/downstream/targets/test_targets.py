@@ -6,6 +6,8 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -13,6 +15,7 @@ from PIL import Image
 from ssl_transfer.data.module import ImageDataModule
 from ssl_transfer.downstream.targets import (
     ClassTarget,
+    Column,
     Judge,
     MultiLabelTarget,
     RegressionTarget,
@@ -193,3 +196,51 @@ def test_a_choice_that_cannot_be() -> None:
         check_choice(["label", Target("age", weight=0)])
     check_choice(None)
     check_choice(["label", "age"])
+
+
+def test_an_image_that_a_label_budget_leaves_out_teaches_in_no_column(manifest: Path) -> None:
+    with manifest.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with manifest.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | {"label": row["kind"]} for row in rows)
+    fresh = read(manifest)
+    kept = ImageDataModule(str(manifest), label_budget=2, keep_unlabelled=True)
+    kept.setup()
+    for data in (kept, kept.without_val(), fresh.few(2, seed=0).with_unlabelled()):
+        train, test = data.indices("train"), data.indices("test")
+        labelled = data.table.targets[train] >= 0
+        assert labelled.sum() == 6 < len(train) and data.hidden[train].tolist() == (~labelled).tolist()
+        for name, kind in (("kind", None), ("age", "regression"), ("kind", "multi_label"), ("height", None)):
+            column, whole = (Column.read(each, name, kind) for each in (data, fresh))  # type: ignore[arg-type]
+            assert column.present[train].tolist() == (labelled & whole.present[train]).tolist()
+            assert column.classes == whole.classes
+            np.testing.assert_equal(column.values[test], whole.values[test])
+    assert not fresh.hidden.any()
+
+
+def test_own_labels_below_zero_are_no_numbers_unless_they_have_a_point(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8), np.uint8)
+    for number, pixels in enumerate(images):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+
+    def sources(labels: list[float]) -> list[Path]:
+        np.savez(tmp_path / "a.npz", x=images, y=np.array(labels))
+        np.savez(tmp_path / "b.npz", x_train=images[:3], y_train=np.array(labels[:3]), x_test=images[3:])
+        rows = [f"{number}.png,{label}" for number, label in enumerate(labels)]
+        (tmp_path / "c.csv").write_text("\n".join(["path,label", *rows]))
+        blobs = [(tmp_path / f"{number}.png").read_bytes() for number in range(4)]
+        pq.write_table(pa.table({"image": blobs, "label": labels}), tmp_path / "d.parquet")
+        return [tmp_path / name for name in ("a.npz", "b.npz", "c.csv", "d.parquet")]
+
+    for path in (path for labels in ([-5, -1, 0, 3], [-5, -4, -3, -2]) for path in sources(labels)):
+        with pytest.raises(ValueError, match=r"holds whole numbers below zero.* write them with a point") as caught:
+            Column.read(read(path), "label", "regression")
+        assert "\n" not in str(caught.value)
+    for path in sources([-5.5, -1.0, 0.0, 3.0]):
+        data = read(path)
+        column = Column.read(data, "label", "regression")
+        assert sorted(column.values[column.present].tolist())[:3] == [-5.5, -1.0, 0.0]
+    for path in sources([5, 1, 0, 3]):
+        assert Column.read(read(path), "label", "regression").present.sum() >= 3

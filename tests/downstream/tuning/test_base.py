@@ -236,3 +236,60 @@ def test_an_encoder_of_fewer_stages(digits: ImageDataModule) -> None:
         Surgical().chosen(two)
     with pytest.raises(ValueError, match=r"n_stages is 3 and encoder small_resnet has 2 stages \(stem, stage1\)"):
         Partial(3).chosen(two)
+
+
+def test_the_penalty_while_nothing_is_awake(three_stages: Path, digits: ImageDataModule, tmp_path: Path) -> None:
+    module = Classifier(str(three_stages), tuning=Gradual(every=1, l2_sp=0.1))
+    assert fit(module, digits, tmp_path / "run", max_epochs=2, **QUIET).metrics()["val/accuracy"] > 0.1
+
+
+def test_nothing_is_dropped_between_frozen_stages() -> None:
+    tuning = Partial(1)
+    arguments = {"dropout": 0.5, "image_size": 32, "patch_size": 16, "num_layers": 3, "num_heads": 2, "hidden_dim": 8}
+    spec = EncoderSpec("torchvision.models.VisionTransformer", {**arguments, "mlp_dim": 16})
+    encoder = tuning.encoder(spec, (3, 32, 32), [0.5] * 3, [0.5] * 3)
+    stage = tuning.first_stage(encoder, tuning.chosen(encoder))
+    last = dict(encoder.stages())[str(stage)]
+    tuning.set_modes(encoder.train(), tuning.chosen(encoder))
+    inside = set(last.modules())
+    assert all(m in inside for m in encoder.modules() if m.training) and last.training
+    Full().set_modes(encoder, Full().chosen(encoder))
+    assert all(m.training for m in encoder.modules())
+
+
+def test_a_bottleneck_goes_with_the_last_stage() -> None:
+    encoder = build_encoder(SPECS["bottleneck"][0], (1, 8, 8), [0.5], [0.5])
+    learning = Partial(1).chosen(encoder)
+    assert "bottleneck.weight" in learning and any("stage2" in name for name in learning)
+    assert not any("stage1" in name for name in learning)
+
+
+def test_one_labelled_image_in_a_batch(digits: ImageDataModule, tmp_path: Path) -> None:
+    data = ImageDataModule("digits", label_budget=1, keep_unlabelled=True, batch_size=16)
+    run = fit(Classifier("resnet18", tuning=Scratch()), data, tmp_path / "run", max_steps=20, **QUIET)
+    assert run.model.exists()
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.9, None), (None, 0.9)])
+def test_an_average_is_not_lost_or_begun_on_the_way(
+    before: float | None, after: float | None, digits: ImageDataModule, tmp_path: Path
+) -> None:
+    fit(Classifier(THREE, tuning=Scratch(), weight_average=before), digits, tmp_path / "run", max_epochs=1, **QUIET)
+    again = Classifier(THREE, tuning=Scratch(), weight_average=after)
+    with pytest.raises(ValueError, match=r"model\.weight_average: this run was begun with"):
+        fit(again, digits, tmp_path / "run", resume=True, max_epochs=2, **QUIET)
+
+
+def test_the_same_module_goes_on_from_its_weights(digits: ImageDataModule, tmp_path: Path) -> None:
+    def module() -> Classifier:
+        return Classifier(THREE, tuning=Scratch(), weight_average=0.9)
+
+    same = module()
+    fit(same, digits, tmp_path / "same", max_epochs=1, **QUIET)
+    fit(module(), digits, tmp_path / "new", max_epochs=1, **QUIET)
+    runs = [
+        fit(given, digits, tmp_path / name, resume=True, max_epochs=2, **QUIET)
+        for name, given in (("same", same), ("new", module()))
+    ]
+    first, second = (torch.load(run.last, weights_only=True)["state_dict"] for run in runs)
+    assert all(torch.equal(first[key], second[key]) for key in first)

@@ -78,3 +78,6 @@ def test_what_is_refused() -> None:
         LoRA(layers=[])
     with pytest.raises(ValueError, match=r"LoRA adapts convolutions and linear layers, and small_resnet has none"):
         LoRA(layers=["*.bn1.weight"]).encoder("small_resnet", (1, 8, 8), [0.5], [0.5])
+    encoder = LoRA().encoder("small_resnet", (1, 8, 8), [0.5], [0.5])
+    with pytest.raises(ValueError, match="this encoder has adapters already"):
+        LoRA().encoder(encoder, (1, 8, 8), [0.5], [0.5])
