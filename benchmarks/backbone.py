@@ -290,16 +290,15 @@ def rows_of(name: str, budget: int, method: str, results: list[Result]) -> list[
 
 
 def gain_rows(found: dict[tuple[str, int, str], list[Result]], name: str, budget: int) -> list[Row]:
-    """What ours gains over the better start from scratch, seed by seed."""
+    """What ours gains over the better start from scratch of at least as many seeds, seed by seed."""
     scratch = {m: values(found[name, budget, m], "accuracy") for m in SCRATCH if (name, budget, m) in found}
-    if not scratch:
-        return []
-    best = max(scratch, key=lambda method: float(np.mean(scratch[method])))
     rows = []
     for method in GAINS:
-        if (name, budget, method) in found:
-            ours = values(found[name, budget, method], "accuracy")
-            gains = [a - b for a, b in zip(ours, scratch[best], strict=True)]
+        ours = values(found.get((name, budget, method), []), "accuracy")
+        equal = {m: accuracies[: len(ours)] for m, accuracies in scratch.items() if len(accuracies) >= len(ours)}
+        if ours and equal:
+            best = max(equal, key=lambda method: float(np.mean(equal[method])))
+            gains = [a - b for a, b in zip(ours, equal[best], strict=True)]
             _, low, high = mean_interval(gains)
             id = f"{name}_{budget}_labels/{method}/gain"
             rows.append(row(id, gains, "ours", against=best, remark=f"[{low:.4f}, {high:.4f}]"))
