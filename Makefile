@@ -45,6 +45,10 @@ bench: .venv/.test  ## measure what the README states: hours; each script goes o
 	$(BIN)/python benchmarks/reduction.py --root $(ROOT)
 	$(BIN)/python benchmarks/clustering.py --root $(ROOT)
 	$(BIN)/python benchmarks/explorer.py --root $(ROOT)
+	$(BIN)/python benchmarks/evidence.py --root $(ROOT)
+	$(BIN)/python benchmarks/backbone.py --root $(ROOT)
+	$(BIN)/python benchmarks/partial.py --root $(ROOT)
+	$(BIN)/python benchmarks/adviser.py --root $(ROOT)
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -73,6 +73,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "one", folder / "two"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TUNINGS)
 def test_two_processes_learn_as_one_does(name: str, fitted: tuple[Path, Path]) -> None:
     one, two = (RunFolder(folder / name) for folder in fitted)

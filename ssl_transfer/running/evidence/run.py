@@ -37,7 +37,8 @@ def measure(grid: Grid, record: Record) -> list[Trial]:
             bar.advance(task)
             if not terminal:
                 print(
-                    f"{number + 1} of {len(missing)}: {_words(cell)}: {trial.accuracy:.1%}, {_left(left)}", flush=True
+                    f"{number + 1} of {len(missing)}: {_words(cell)}: {trial.accuracy:.1%}, {_left(left)}".rstrip(", "),
+                    flush=True,
                 )
     by_key = {key_of(trial): trial for trial in known}
     ordered = sorted(cells, key=lambda cell: grid.methods.index(cell.method))
