@@ -21,8 +21,9 @@ class Frozen(Tuning):
             training split where no validation labels exist.
         unlabelled: let the training split's unlabelled images teach too. Labels spread along the graph of nearest
             neighbours by the encoder's features (Zhou et al. 2004; Iscen et al. 2019,
-            https://arxiv.org/abs/1904.04717), and the surer half of each class counts as labelled. It pays with few
-            labels; `data.keep_unlabelled` keeps the images that a label budget leaves out.
+            https://arxiv.org/abs/1904.04717), and the surer half of each class counts as labelled. It can
+            pay with very few labels and harms with many: ask `ssl-transfer evidence`. `data.keep_unlabelled` keeps the
+            images that a label budget leaves out.
 
     Example:
         >>> Frozen().trains_encoder
