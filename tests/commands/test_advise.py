@@ -176,6 +176,7 @@ def test_images_of_pretraining_that_are_not_here_are_left_out(
     assert _pretraining(network, {"source": "digits"}, None, digits, None) == (digits, ())
 
 
+@pytest.mark.slow
 def test_images_of_pretraining_that_are_given(
     encoder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -187,7 +187,10 @@ def test_weights_of_a_vit_from_a_file_suit_another_size(tmp_path: Path) -> None:
         build(EncoderSpec("vit_b_16", weights=str(tmp_path / "wrong.pth")), side=48)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "googlenet", "vit_b_32"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "googlenet", pytest.param("vit_b_32", marks=pytest.mark.slow)],
+)
 def test_own_head_gives_the_logits_of_the_pretrained_network(name: str, tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"image_size": 64} if name == "vit_b_32" else {}
     if name == "googlenet":

@@ -60,7 +60,13 @@ def test_a_frozen_base_with_a_head_that_learns(weights: Path, few: ImageDataModu
     assert module.encoder.feature_dim == 512 and module.encoder.map_size == (2, 2)
 
 
-@pytest.mark.parametrize("tuning", [Partial(n_stages=1), Gradual(every=1)], ids=["at once", "after the head"])
+@pytest.mark.parametrize(
+    "tuning",
+    [
+        pytest.param(Partial(n_stages=1), id="at once"),
+        pytest.param(Gradual(every=1), id="after the head", marks=pytest.mark.slow),
+    ],
+)
 def test_the_last_block_is_freed(weights: Path, few: ImageDataModule, tuning: Tuning, tmp_path: Path) -> None:
     module, before = fit(weights, tuning, few, epochs=2)
     assert changed(module.encoder, before) == LAST
