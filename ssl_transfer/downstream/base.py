@@ -114,6 +114,8 @@ class Downstream(pl.LightningModule):
         torch.manual_seed(mix_integers(run_seed(), self.current_epoch, batch_idx, self.global_rank))  # for dropout
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.trainer.world_size == 1:
+            return  # what sleeps is not marked, and has no gradient
         for name, parameter in self.encoder.named_parameters():
             if name not in self.awake:
                 parameter.grad = None  # neither momentum nor decay move it

@@ -138,8 +138,9 @@ def names_of(encoder: nn.Module) -> dict[int, str]:
 
 def of_stages(encoder: Encoder, stages: Sequence[str]) -> set[str]:
     """The names of the parameters of some stages; a bottleneck goes with the last stage before it."""
-    names = names_of(encoder)
-    wanted = {*stages, *([BOTTLENECK] if stage_names(encoder)[-1:] and stage_names(encoder)[-1] in stages else [])}
+    names, wanted = names_of(encoder), set(stages)
+    if wanted.intersection(stage_names(encoder)[-1:]):
+        wanted.add(BOTTLENECK)
     return {names[id(p)] for stage, module in encoder.stages() if stage in wanted for p in module.parameters()}
 
 
