@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from ssl_transfer.files import whole_file, whole_folder
+from ssl_transfer.files import whole_file, whole_folder, write_json
 
 
 def _tree(path: Path) -> dict[str, str]:
@@ -63,3 +64,8 @@ def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
             assert not target.exists() or target.read_text() == "one"
         assert target.read_text() == text
     assert [p.name for p in target.parent.iterdir()] == ["file.txt"]
+
+
+def test_json_holds_no_number_that_is_none(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": [float("nan"), 1.5], "b": ({"c": "ä"},)})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"a": [None, 1.5], "b": [{"c": "ä"}]}
