@@ -64,6 +64,7 @@ class AnomalyDetector(Downstream):
     """
 
     centre: Tensor
+    spread: Tensor
 
     def __init__(
         self,
@@ -135,6 +136,7 @@ class AnomalyDetector(Downstream):
             self.start_encoder(data)
         if isinstance(self.tuning, Compact):
             self.register_buffer("centre", torch.zeros(self.encoder.feature_dim))
+            self.register_buffer("spread", torch.ones(()))
         stages = self._stages() if self.detector.reads == "maps" else []
         self.scorer = Scorer(self.encoder, self.detector, stages, decoder, self.grid)
         self.train(self.training)
@@ -169,7 +171,9 @@ class AnomalyDetector(Downstream):
                 "trainer.check_val_every_n_epoch as they are"
             )
         if not self.trainer.ckpt_path:
-            self.centre.copy_(encode(self.encoder, data.loader("train", everywhere=True), self.device).features.mean(0))
+            features = encode(self.encoder, data.loader("train", everywhere=True), self.device).features
+            self.centre.copy_(features.mean(0))
+            self.spread.copy_(distance_to_centre(features, self.centre).clamp(min=torch.finfo(torch.float32).tiny))
             self._fit_detector(CALIBRATING)
             self.untuned = self._proxy()
 
@@ -204,7 +208,7 @@ class AnomalyDetector(Downstream):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any] | None:
         if self.solves:
             return None  # all was done before the first step
-        loss = distance_to_centre(self.encoder(batch.images).float(), self.centre)
+        loss = distance_to_centre(self.encoder(batch.images).float(), self.centre) / self.spread
         self.log("loss", loss, prog_bar=True, logger=False)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.index), sync_dist=True)
         return {"loss": loss}

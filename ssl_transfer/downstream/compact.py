@@ -19,10 +19,11 @@ class Compact(Tuning):
     """Fine-tuning for anomaly detection: each normal image's features move towards the mean of all.
 
     The loss is the squared distance to a centre that stays where it was before tuning (Deep SVDD, Ruff et al. 2018,
-    https://proceedings.mlr.press/v80/ruff18a.html; PANDA, Reiss et al. 2021, https://arxiv.org/abs/2010.05903). Left
-    alone it ends in features that are equal for every image, anomalies too. So after each epoch held-out normal images
-    are told from copies of themselves into which a patch of another image was pasted: the epoch that does so best is
-    kept, and `patience` epochs without a better one end the fit.
+    https://proceedings.mlr.press/v80/ruff18a.html; PANDA, Reiss et al. 2021, https://arxiv.org/abs/2010.05903), as a
+    share of what it was then, so that a learning rate suits features of every width and scale. Left alone it ends in
+    features that are equal for every image, anomalies too. So after each epoch held-out normal images are told from
+    copies of themselves into which a patch of another image was pasted: the epoch that does so best is kept, and
+    `patience` epochs without a better one end the fit.
 
     Args:
         n_stages: how many of the encoder's last stages learn; `None`: all. BatchNorm statistics stay as they are.

@@ -94,11 +94,24 @@ class FittedClassifier(Fitted):
         return cls(encoder, head, config)
 
     def card(self, name: str) -> str:
+        method = f"Method: {self.config['method']}. " if "method" in self.config else ""  # of an adaptation
         return (
-            f"# Classifier\n\nTuning: {self.config['tuning']}. {self._described()}.\n\n"
+            f"# Classifier{self._domains()}\n\n{method}Tuning: {self.config['tuning']}. {self._described()}.\n\n"
             "```python\nfrom ssl_transfer import load_model\n\n"
             f'model = load_model("{name}")\nprint(model.predict(["image.png"]).{self._used()})\n```\n\n'
             f"{table_of(self.config['metrics'])}"
+        )
+
+    def _domains(self) -> str:
+        """Of an adaptation: from where to where, and of which domain a figure is."""
+        data = self.config["data"]
+        if "method" not in self.config or "target" not in data:
+            return ""
+        return (
+            f" adapted from {data['source']} to {data['target']}\n\n"
+            f"It is for images like those of {data['target']} (the target), whose labels taught it nothing. "
+            f"`val/accuracy` and other figures of `val/` that read labels are of {data['source']} (the source); "
+            "figures of `test/` are of the target."
         )
 
     def _described(self) -> str:

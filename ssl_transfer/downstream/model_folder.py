@@ -34,7 +34,7 @@ KINDS: dict[str, type[Fitted]] = {
 def save_model(fitted: Fitted, path: str | Path) -> Path:
     """Write the folder of a fitted model, whole or not at all; a model folder already there is replaced."""
     path = Path(path).expanduser().absolute()
-    if path.exists() and not _is_model_folder(path):
+    if path.exists() and not is_model_folder(path):
         raise ValueError(f"{path} exists and is no model folder: remove it or choose another path")
     fitted = fitted.cpu().eval()
     config: dict[str, Any] = {"format": FORMAT, "format_version": 1, "kind": fitted.kind, **fitted.config}
@@ -57,7 +57,7 @@ def load_model(path: str | Path, trust: Sequence[str] = ()) -> Any:
     Raises ValueError if a file is missing, damaged or altered.
     """
     path = Path(path).expanduser()
-    if not _is_model_folder(path):
+    if not is_model_folder(path):
         raise ValueError(f"{path} is no model folder: give the DIR/model of a finished downstream fit")
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     kind = KINDS.get(config.get("kind"))
@@ -77,7 +77,8 @@ def load_model(path: str | Path, trust: Sequence[str] = ()) -> Any:
     return fitted
 
 
-def _is_model_folder(path: Path) -> bool:
+def is_model_folder(path: Path) -> bool:
+    """Whether `path` holds the configuration of a fitted downstream model."""
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

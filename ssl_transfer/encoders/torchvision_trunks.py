@@ -86,7 +86,7 @@ class VisionTransformer(Network):
     def tokens(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, 1 + h*w, D)
         """The class token, then the patch tokens row by row."""
         patches = self.network._process_input(x)
-        token = self.network.class_token.expand(len(x), -1, -1).to(patches.dtype)
+        token = self.network.class_token.expand(x.shape[0], -1, -1).to(patches.dtype)
         tokens: Tensor = self.network.encoder(torch.cat([token, patches], dim=1))
         return tokens
 
