@@ -56,6 +56,11 @@ def in_order(work: Callable[[int], T], rows: Sequence[int] | np.ndarray, descrip
                 progress.stop()
 
 
+def at_once(count: int) -> int:
+    """How many results of `in_order` are held at once at the least, of `count` rows: a task of each thread."""
+    return min(count, _TASK * _cores())
+
+
 def _each(work: Callable[[int], T], rows: Sequence[int] | np.ndarray) -> list[T]:
     return [work(row) for row in rows]
 

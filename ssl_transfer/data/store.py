@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,12 +15,15 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from ssl_transfer.data.cache import cache_folder
 from ssl_transfer.data.decode import BadImage, decode
 from ssl_transfer.data.hashing import content_hash
-from ssl_transfer.data.parallel import in_order
+from ssl_transfer.data.parallel import at_once, in_order
 from ssl_transfer.data.resize import Resize, resize, scale_to_uint8, to_channels
+from ssl_transfer.data.room import check_disk, check_memory
 from ssl_transfer.data.sources.base import Source, read_file
 
+_DAY = 86_400  # seconds
 _VERSION = 1  # raise it when the same recipe gives other pixels
 
 
@@ -43,9 +48,14 @@ class Recipe:
     max_pixels: int
 
     @property
+    def planes(self) -> tuple[int, int, int]:
+        """Height, width and number of planes of a row, its mask included."""
+        return self.height, self.width, self.channels + self.masks
+
+    @property
     def bytes_per_image(self) -> int:
         """What a row takes, its mask included."""
-        return (self.channels + self.masks) * self.height * self.width
+        return math.prod(self.planes)
 
 
 @dataclass
@@ -65,24 +75,24 @@ def build_store(
     Args:
         cache_dir: where stores on disk live; None is the environment's SSL_TRANSFER_CACHE or ~/.cache/ssl_transfer.
         contents: a hash of the rows' contents; with the recipe it names the store on disk.
+
+    Raises ValueError where there is no room for it.
     """
     if source.arrays is not None and _as_is(source.arrays, recipe):
         every = len(rows) == len(source.arrays)
         return Store((source.arrays if every else source.arrays[rows]).transpose(0, 3, 1, 2), None, {})
+    check_memory(at_once(len(rows)), *recipe.planes)
     if len(rows) * recipe.bytes_per_image <= memory_budget:
+        check_memory(len(rows), *recipe.planes)
         images = np.empty((len(rows), recipe.channels, recipe.height, recipe.width), np.uint8)
         masks = np.zeros((len(rows), 1, recipe.height, recipe.width), np.uint8) if recipe.masks else None
         return _cut(images, masks, _fill(source, rows, recipe, images, masks))
     key = content_hash(json.dumps([_VERSION, contents, asdict(recipe)]).encode())
     folder = cache_folder(cache_dir) / key
     if not folder.exists():
+        check_disk(folder.parent, len(rows), *recipe.planes)
         _build_on_disk(source, rows, recipe, folder)
     return _open_folder(folder)
-
-
-def cache_folder(cache_dir: Path | None) -> Path:
-    """Where stores live: the argument, else the environment's SSL_TRANSFER_CACHE, else ~/.cache/ssl_transfer."""
-    return Path(cache_dir or os.environ.get("SSL_TRANSFER_CACHE") or "~/.cache/ssl_transfer").expanduser() / "stores"
 
 
 def stream_images(
@@ -98,6 +108,7 @@ def stream_images(
             positions = np.arange(low, min(low + batch_size, len(rows)))
             yield positions, np.ascontiguousarray(source.arrays[rows[positions]].transpose(0, 3, 1, 2)), {}
         return
+    check_memory(max(at_once(len(rows)), min(batch_size, len(rows))), *recipe.planes)
     images: dict[int, np.ndarray] = {}
     rejected: dict[int, str] = {}
     for position, result in enumerate(in_order(lambda row: _try(source, row, recipe), rows, "Encoding")):
@@ -194,9 +205,8 @@ def _mask_fault(values: np.ndarray, data: bytes) -> str:
 
 def read_pixels(source: Source, row: int, max_pixels: int) -> np.ndarray:
     """The decoded image of a row, `(H, W, C)` uint8 or uint16. Raises BadImage."""
-    if source.arrays is not None:
-        return np.asarray(source.arrays[row])
-    return decode(source.read(row), str(source.records.paths[row]), max_pixels)
+    pixels = source.pixels(row)
+    return pixels if pixels is not None else decode(source.read(row), str(source.records.paths[row]), max_pixels)
 
 
 def measure_range(source: Source, rows: Sequence[int], max_pixels: int) -> tuple[int, int]:
@@ -221,6 +231,7 @@ def measure_range(source: Source, rows: Sequence[int], max_pixels: int) -> tuple
 
 def _build_on_disk(source: Source, rows: np.ndarray, recipe: Recipe, folder: Path) -> None:
     """Build beside `folder` and rename: nobody sees half a store, and of two builders the first wins."""
+    _sweep(folder.parent)
     building = folder.with_name(f"{folder.name}.building-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     building.mkdir(parents=True)
     try:
@@ -241,6 +252,14 @@ def _build_on_disk(source: Source, rows: np.ndarray, recipe: Recipe, folder: Pat
                 raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _sweep(stores: Path) -> None:
+    """Remove what builders that were killed left behind: half a store that nobody has written to for a day."""
+    for building in stores.glob("*.building-*"):
+        written = max((path.stat().st_mtime for path in (building, *building.glob("*")) if path.exists()), default=0)
+        if written < time.time() - _DAY:
+            shutil.rmtree(building, ignore_errors=True)
 
 
 def _open_folder(folder: Path) -> Store:

@@ -133,7 +133,7 @@ class StreamDataModule(pl.LightningDataModule):
             raise
         if self.classes is None:
             self.classes = sorted(labels) or None
-        facts = [[found[split]["chunks"] for split in found], self.shape, self.resize, self.value_range, self.mean]
+        facts = [[found[split]["chunks"] for split in found], self.shape, self.resize, self.value_range]
         self.fingerprint = content_hash(repr(facts).encode())
 
     def _look(self, split: str) -> dict[str, Any]:
@@ -180,6 +180,10 @@ class StreamDataModule(pl.LightningDataModule):
     def num_classes(self) -> int:
         """How many classes; 0 without."""
         return len(self.classes or [])
+
+    def named(self, split: str) -> str:
+        """The argument that a split comes from, and its value, for a message."""
+        return f"data.source {self.source}"
 
     def indices(self, split: str) -> range:
         """The indices of "train", "val", "test" or "all"."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,17 @@ def test_a_build_that_fails_leaves_nothing(photos: Path, tmp_path: Path, monkeyp
     with pytest.raises(MemoryError):
         _build(str(photos), tmp_path)
     assert list(cache_folder(tmp_path).iterdir()) == []
+
+
+def test_half_a_store_of_a_killed_builder_is_swept_away(photos: Path, tmp_path: Path) -> None:
+    old, new = (cache_folder(tmp_path) / f"{name}.building-1-0" for name in ("old", "new"))
+    for building in (old, new):
+        building.mkdir(parents=True)
+        (building / "images.npy").write_bytes(b"half")
+    for path in (old / "images.npy", old):
+        os.utime(path, (0, 0))
+    _build(str(photos), tmp_path)
+    assert not old.exists() and new.exists()
 
 
 _CHILD = """

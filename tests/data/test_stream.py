@@ -63,6 +63,12 @@ def test_digits_come_back_as_they_are(shards: Path, digits: ImageDataModule, wor
         assert found == sorted(expected)
 
 
+def test_the_number_of_workers_is_no_other_data(shards: Path) -> None:
+    """A run may go on with more of them, though sums in another order differ in their last bit."""
+    assert len({opened(shards, num_workers=workers, channels=3).fingerprint for workers in (0, 1, 2)}) == 1
+    assert opened(shards, size=9).fingerprint != opened(shards).fingerprint
+
+
 def test_files_go_in_as_they_are_and_are_decoded_alike(photos: Path, tmp_path: Path) -> None:
     known = ImageDataModule(str(photos), size=12)
     known.setup()
