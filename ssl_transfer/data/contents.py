@@ -28,12 +28,29 @@ class Contents:
 def examine(source: Source, max_pixels: int) -> Contents:
     """Header and hash of every image of a source; what cannot be read is rejected with its reason."""
     if source.arrays is not None:
-        _, height, width, channels = source.arrays.shape
-        bits = 8 * source.arrays.dtype.itemsize
-        same = Header("array", height, width, channels, bits, "16 bits, scaled to 8 bits" if bits == 16 else "")
-        count = len(source)
-        return Contents([same] * count, array_hashes(source.arrays), [""] * count, {})
+        return _of_arrays(source.arrays)
+    if source.parts:
+        return _one_after_the_other([examine(part, max_pixels) for part in source.parts])
+    return _of_files(source, max_pixels)
 
+
+def _of_arrays(arrays: np.ndarray) -> Contents:
+    count, height, width, channels = arrays.shape
+    bits = 8 * arrays.dtype.itemsize
+    same = Header("array", height, width, channels, bits, "16 bits, scaled to 8 bits" if bits == 16 else "")
+    return Contents([same] * count, array_hashes(arrays), [""] * count, {})
+
+
+def _one_after_the_other(parts: list[Contents]) -> Contents:
+    whole = Contents([], np.concatenate([part.hashes for part in parts]), [], {})
+    for part in parts:
+        whole.rejected |= {len(whole.headers) + row: reason for row, reason in part.rejected.items()}
+        whole.headers += part.headers
+        whole.masks += part.masks
+    return whole
+
+
+def _of_files(source: Source, max_pixels: int) -> Contents:
     paths = source.records.paths
 
     def look(row: int) -> tuple[Header | None, str, str, str]:

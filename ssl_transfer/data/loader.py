@@ -103,7 +103,7 @@ class BatchLoader:
 
     def _bounds(self, rank: int, world: int) -> list[tuple[int, int, int]]:
         """Slices (low, high, step) of the global order, one a batch of this process."""
-        count, size = len(self.rows), self.batch_size
+        count, size = self.sampler.count, self.batch_size
         if not self.drop_last:
             own = len(range(rank, count, world))
             return [(rank + low * world, rank + min(low + size, own) * world, world) for low in range(0, own, size)]

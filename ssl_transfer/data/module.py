@@ -157,7 +157,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     def survey(self) -> tuple[Source, Contents, np.ndarray, Records]:
         """The source, what a first look finds, its readable rows, and the table of these with their splits."""
-        source = open_source(self.source, self.root, self.pattern)
+        source = self._open()
         if not len(source):
             raise ValueError(f"data.source: {self.source} holds no images")
         contents = examine(source, self.max_pixels)
@@ -170,9 +170,16 @@ class ImageDataModule(pl.LightningDataModule):
         table = source.records.select(rows) if contents.rejected else source.records
         self.duplicates_across_splits = count_duplicates(table, self.source)
         self.stated_splits = [split for split in ("val", "test") if (table.splits == split).any()]
-        fractions = Fractions(self.val_fraction, self.test_fraction, self.anomaly_val_fraction)
-        table.splits, self.normal_targets = choose_splits(table, self.normal, fractions, self.seed)
+        table.splits, self.normal_targets = self._choose_splits(table, rows)
         return source, contents, rows, table
+
+    def _open(self) -> Source:
+        return open_source(self.source, self.root, self.pattern, self.cache_dir)
+
+    def _choose_splits(self, table: Records, rows: np.ndarray) -> tuple[np.ndarray, list[int] | None]:
+        """Every row's split, and the normal classes; `rows` are those of the source."""
+        fractions = Fractions(self.val_fraction, self.test_fraction, self.anomaly_val_fraction)
+        return choose_splits(table, self.normal, fractions, self.seed)
 
     def _decode(self, source: Source, contents: Contents, rows: np.ndarray, table: Records) -> Store:
         """Choose shape and range, then decode `rows`, of which `table` is the table."""
@@ -236,12 +243,17 @@ class ImageDataModule(pl.LightningDataModule):
         new = [(str(records.paths[row]), reason) for row, reason in sorted(reasons.items())]
         self.rejected += new
         if new and self.on_bad_image == "refuse":
-            raise ValueError(
-                f"data.source: {len(new)} of {len(records)} images cannot be read: {self._rejected_list()}; "
-                "leave them out with --data.on_bad_image skip, or see them all with ssl-transfer scan"
-            )
+            raise ValueError(self._refusal(records, reasons))
         if new:
             warnings.warn(f"{len(new)} unreadable images are left out: {self._rejected_list(10)}", stacklevel=4)
+
+    def _refusal(self, records: Records, reasons: dict[int, str]) -> str:
+        """The message for rows of `records` that cannot be read, and are not to be skipped."""
+        unreadable = listed(f"{records.paths[row]} ({reason})" for row, reason in sorted(reasons.items()))
+        return (
+            f"data.source: {len(reasons)} of {len(records)} images cannot be read: {unreadable}; "
+            "leave them out with --data.on_bad_image skip, or see them all with ssl-transfer scan"
+        )
 
     def _rejected_list(self, limit: int = 3) -> str:
         return listed((f"{path} ({reason})" for path, reason in self.rejected), limit)
@@ -253,6 +265,10 @@ class ImageDataModule(pl.LightningDataModule):
     def num_classes(self) -> int:
         """How many classes; 0 without."""
         return len(self.classes or [])
+
+    def named(self, split: str) -> str:
+        """The argument that a split comes from, and its value, for a message."""
+        return f"data.source {self.source}"
 
     def indices(self, split: str) -> np.ndarray:
         """Rows of the store of "train" (within the label budget), "val", "test" or "all", int64 ascending."""

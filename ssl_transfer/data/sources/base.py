@@ -25,6 +25,11 @@ class Source:
         self.records = records
         self.arrays = arrays
         self.columns: dict[str, list[Value]] = {}  # what else a manifest tells of each row
+        self.parts: tuple[Source, ...] = ()  # the sources that this one is made of, whose rows follow each other
+
+    def pixels(self, row: int) -> np.ndarray | None:
+        """The image of a row, `(H, W, C)`, where the source holds it as an array; None: decode what `read` gives."""
+        return None if self.arrays is None else np.asarray(self.arrays[row])
 
     def read(self, row: int) -> bytes:
         """The encoded image of a row. Raises BadImage if the file cannot be read."""
