@@ -43,7 +43,8 @@ class Optimisation:
         lr: peak learning rate, reached after the warm-up.
         weight_decay: for weight matrices and kernels; biases and normalisation parameters are never decayed.
         warmup: share of all steps over which the rate rises from zero.
-        schedule: `cosine` falls to zero at the last step, `constant` stays.
+        schedule: `cosine` falls to zero at the last step, `constant` stays, `inverse` falls as (1 + 10 p)^-0.75 with
+            the share p of the steps (Ganin et al. 2016, https://arxiv.org/abs/1505.07818).
 
     >>> [round(Optimisation(warmup=0.2).factor(step, total=10), 2) for step in (0, 1, 2, 6, 9)]
     [0.5, 1.0, 1.0, 0.5, 0.04]
@@ -53,14 +54,14 @@ class Optimisation:
     lr: float = 2e-3
     weight_decay: float = 1e-4
     warmup: float = 0.05
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant", "inverse"] = "cosine"
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
             raise ValueError(f"optimisation.lr must be above 0, not {self.lr}")
         if self.weight_decay < 0:
             raise ValueError(f"optimisation.weight_decay must be 0 or more, not {self.weight_decay}")
-        for name, known in (("optimiser", ("adamw", "sgd")), ("schedule", ("cosine", "constant"))):
+        for name, known in (("optimiser", ("adamw", "sgd")), ("schedule", ("cosine", "constant", "inverse"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"optimisation.{name} must be {' or '.join(known)}, not {getattr(self, name)!r}")
         if not 0 <= self.warmup < 1:
@@ -73,7 +74,10 @@ class Optimisation:
             return (step + 1) / warm
         if self.schedule == "constant":
             return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+        progress = (step - warm) / max(1, total - warm)
+        if self.schedule == "inverse":
+            return float((1 + 10 * progress) ** -0.75)
+        return 0.5 * (1 + math.cos(math.pi * progress))
 
     def configure(self, parts: Sequence[nn.Module | ParameterGroup], total_steps: int) -> dict[str, Any]:
         """What `configure_optimizers` returns for the trainable parameters of `parts`.

@@ -72,3 +72,9 @@ def test_a_few_steps_find_a_minimum(name: str, kind: type[torch.optim.Optimizer]
 def test_bad_arguments(arguments: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=rf"optimisation\.{words}"):
         Optimisation(**arguments)  # type: ignore[arg-type]
+
+
+def test_the_inverse_schedule_is_the_domain_adversarial_papers() -> None:
+    made = Optimisation(lr=0.01, warmup=0.0, schedule="inverse")
+    rates = [0.01 * made.factor(step, 100) for step in (0, 50, 100)]
+    assert rates == pytest.approx([0.01, 0.01 / 6**0.75, 0.01 / 11**0.75])

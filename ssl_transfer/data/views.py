@@ -34,6 +34,11 @@ class Views:
         grey: probability of dropping the colour.
         blur: probability of a Gaussian blur; `blur_sigma`: range of its width, as a share of the side.
         erase: probability of erasing a rectangle; `erase_scale`: range of its area as a share of the image.
+        recolour: probability that each channel's black and white become levels of its own, drawn from [0, 1] and at
+            least `recolour_contrast` apart; white may become the darker one. For tasks in which shape counts and
+            colour, brightness and polarity do not.
+        clutter: how far the levels of a recoloured image may drift over the image, in a smooth random pattern, white
+            against black or with it, so that backgrounds do not count either.
 
     The recipe is SimCLR's (Chen et al. 2020, https://arxiv.org/abs/2002.05709), milder on small images.
 
@@ -57,9 +62,12 @@ class Views:
     blur_sigma: tuple[float, float] = (0.005, 0.02)
     erase: float = 0.0
     erase_scale: tuple[float, float] = (0.02, 0.2)
+    recolour: float = 0.0
+    recolour_contrast: float = 0.25
+    clutter: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("horizontal_flip", "vertical_flip", "jitter", "grey", "blur", "erase"):
+        for name in ("horizontal_flip", "vertical_flip", "jitter", "grey", "blur", "erase", "recolour"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"views.{name} must be a probability between 0 and 1, not {value}")
@@ -67,11 +75,13 @@ class Views:
             value = getattr(self, name)
             if value is not None and not 0 < value[0] <= value[1]:
                 raise ValueError(f"views.{name} must be (low, high) with 0 < low <= high, not {value}")
-        for name in ("translate", "rotate", "brightness", "contrast", "saturation", "hue"):
+        for name in ("translate", "rotate", "brightness", "contrast", "saturation", "hue", "clutter"):
             if getattr(self, name) < 0:
                 raise ValueError(f"views.{name} must be 0 or more, not {getattr(self, name)}")
         if self.hue > 0.5:
             raise ValueError(f"views.hue is a share of a turn either way and must not exceed 0.5, not {self.hue}")
+        if not 0 <= self.recolour_contrast <= 1:
+            raise ValueError(f"views.recolour_contrast must lie between 0 and 1, not {self.recolour_contrast}")
         for name in ("crop_scale", "erase_scale"):
             value = getattr(self, name)
             if value is not None and value[1] > 1:
@@ -99,7 +109,7 @@ class Views:
             boxes = views._boxes(rng, height=x.shape[-2], width=x.shape[-1])
             x = views._geometry(x, boxes, rng)
             x = views._colour(x, rng)
-            return views._erase(x.clamp_(0, 1), rng)
+            return views._recolour(views._erase(x.clamp_(0, 1), rng), rng)
 
     def _boxes(self, rng: KeyedRandom, height: int, width: int) -> Tensor:
         """Crop centre and signed extent in pixels, `(B, 4)`: y, x, height, width; a negative width is a flip."""
@@ -158,6 +168,34 @@ class Views:
         inside_columns = _interval(rng, side, width)[:, None, None, :]
         mean = x.mean(dim=(2, 3), keepdim=True)
         return torch.where(inside_rows & inside_columns, mean, x)
+
+    def _recolour(self, x: Tensor, rng: KeyedRandom) -> Tensor:
+        if not self.recolour:
+            return x
+        black, white = rng.uniform(x.shape[1], 2).unbind(-1)  # (B, C)
+        chosen = rng.chance(self.recolour)
+        half = (white - black).abs().clamp(min=self.recolour_contrast) / 2
+        middle = torch.minimum(torch.maximum((white + black) / 2, half), 1 - half)
+        up = torch.where(white > black, half, -half)
+        black, white = middle - up, middle + up
+        black, white = (torch.where(chosen[:, None], own, fixed) for own, fixed in ((black, 0.0), (white, 1.0)))
+        black, white = black[..., None, None], white[..., None, None]
+        if not self.clutter:
+            return torch.addcmul(black, x, white - black)
+        drift, along = self._drift(x, rng)
+        drift = torch.where(chosen[:, None, None, None], drift, torch.zeros_like(drift))
+        black, white = (black + drift).clamp(0, 1), (white + along * drift).clamp(0, 1)
+        return torch.addcmul(black, x, white - black)
+
+    def _drift(self, x: Tensor, rng: KeyedRandom) -> tuple[Tensor, Tensor]:
+        """A smooth pattern of black's level `(B, C, H, W)`, and white's share in it, from -1 to 1, `(B, 1, 1, 1)`."""
+        pattern = torch.zeros_like(x)
+        for grid, strength in ((2, 1.0), (5, 0.7), (12, 0.5)):
+            coarse = rng.uniform(1, grid, grid, low=-strength, high=strength)
+            tint = rng.uniform(x.shape[1], low=0.5, high=1.0)[..., None, None]
+            pattern += F.interpolate(coarse, x.shape[-2:], mode="bilinear", align_corners=True) * tint
+        pattern *= rng.uniform(1, 1, 1, high=self.clutter)
+        return pattern, rng.uniform(1, 1, 1, low=-1.0, high=1.0)
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -212,6 +213,38 @@ def test_defaults_suit_the_size() -> None:
     assert tiny.crop_scale == (0.5, 1.0) and small.crop_scale == (0.3, 1.0) and large.crop_scale == (0.2, 1.0)
     assert tiny.blur == small.blur == 0.0 and large.blur == 0.5
     assert Views(crop_scale=(0.9, 1.0), blur=0.1).resolve(8, 3) == Views(crop_scale=(0.9, 1.0), blur=0.1)
+
+
+def test_recolouring_maps_each_channel_s_black_and_white_to_levels_apart() -> None:
+    images = torch.zeros(500, 3, 2, 2)
+    images[..., 0] = 1.0
+    view = replace(IDENTITY, recolour=0.8, recolour_contrast=0.3)(images, _rng(500))
+    white, black = view[:, :, 0, 0], view[:, :, 0, 1]  # (500, 3)
+    apart = white - black
+    assert float(view.min()) >= 0 and float(view.max()) <= 1
+    assert float(apart.abs().min()) >= 0.3 - 1e-5
+    same = (white == 1).all(1)
+    assert 0.1 < float(same.float().mean()) < 0.3  # a fifth is left alone
+    assert 0.4 < float((apart[~same] < 0).float().mean()) < 0.6  # of half the channels white is the darker one
+
+
+def test_clutter_lets_the_levels_of_recoloured_images_drift() -> None:
+    images = torch.zeros(300, 3, 20, 20)
+    images[:, :, 8:12, 8:12] = 1.0
+    flat = replace(IDENTITY, recolour=0.7)(images, _rng(300))
+    view = replace(IDENTITY, recolour=0.7, clutter=0.4)(images, _rng(300))
+    assert float(view.min()) >= 0 and float(view.max()) <= 1
+    left_alone = (flat == images).flatten(1).all(1)
+    assert torch.equal(view[left_alone], images[left_alone])
+    drift = (view - flat)[~left_alone]
+    assert float(drift.abs().amax()) <= 0.4 * (1.0 + 0.7 + 0.5)
+    assert float(drift[:, :, 0].std(-1).median()) > 0.01  # black's level is no level any more
+    step = (drift[:, :, 0, 1:] - drift[:, :, 0, :-1]).abs()
+    assert float(step.mean()) < 0.5 * float(drift[:, :, 0].abs().mean())  # and smooth
+    follows = (drift[:, 0, 9, 9] * drift[:, 0, 7, 7]) > 0  # white goes with its neighbour black, or against it
+    assert 0.3 < float(follows.float().mean()) < 0.7
+    alone = replace(IDENTITY, recolour=0.7, clutter=0.4)(images[5:6], KeyedRandom(torch.tensor([5]), 0))
+    torch.testing.assert_close(alone[0], view[5])
 
 
 def test_erasing_takes_its_area() -> None:
