@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from ssl_transfer.evaluation.probes import accuracy, solve_logistic
+from ssl_transfer.evaluation.probes import LinearHead, Rotated, accuracy, solve_logistic
 
 _L2 = 1e-2  # of the classifier: with few images and wide features it would otherwise learn by heart
 
@@ -33,6 +35,34 @@ def proxy_a_distance(first: Tensor, second: Tensor, seed: int = 0, l2: float = _
     ]
     error = 1 - sum(right) / 2
     return max(0.0, 2 * (1 - 2 * error))
+
+
+def domain_logits(first: Tensor, second: Tensor, seed: int = 0, grid: Sequence[float] = (_L2,)) -> Tensor:
+    """Held-out logits `(G, N + M)` that a row is of the second set, for each l2 of a falling grid.
+
+    first `(N, D)`, second `(M, D)`; halves are drawn by `seed`, and each is judged by what the other has taught.
+
+    >>> domain_logits(torch.zeros(4, 2), torch.ones(4, 2)).sign().tolist()
+    [[-1.0, -1.0, -1.0, -1.0, 1.0, 1.0, 1.0, 1.0]]
+    """
+    generator = torch.Generator().manual_seed(seed)
+    halves = [torch.randperm(len(rows), generator=generator) % 2 for rows in (first, second)]
+    half = torch.cat(halves).to(first.device)
+    rows = torch.cat([first, second]).float()
+    origin = (torch.arange(len(rows), device=rows.device) >= len(first)).long()
+    logits = rows.new_zeros(len(grid), len(rows))
+    for judged in (0, 1):
+        teach, judge = half != judged, half == judged
+        rotated, head = Rotated.of(rows[teach]), None
+        for number, l2 in enumerate(grid):
+            head = solve_logistic(rotated, origin[teach], 2, l2, start=head)
+            logits[number, judge] = _difference(head, rows[judge])
+    return logits
+
+
+def _difference(head: LinearHead, rows: Tensor) -> Tensor:
+    answers = head(rows)
+    return answers[:, 1] - answers[:, 0]
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
