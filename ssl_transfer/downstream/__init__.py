@@ -1,5 +1,15 @@
 """Downstream tasks on a pretrained encoder, and how they treat it. An import here registers a short name."""
 
+from ssl_transfer.downstream.adaptation import (
+    CDAN,
+    CORAL,
+    DANN,
+    Adaptation,
+    BatchNormStatistics,
+    SelfTraining,
+    SourceOnly,
+    SubspaceAlignment,
+)
 from ssl_transfer.downstream.anomaly import AnomalyDetector
 from ssl_transfer.downstream.base import Downstream
 from ssl_transfer.downstream.classifier import Classifier
@@ -14,6 +24,7 @@ from ssl_transfer.downstream.detectors import (
     PatchMemoryBank,
     ReconstructionError,
 )
+from ssl_transfer.downstream.domain_adapter import DomainAdapter
 from ssl_transfer.downstream.model_folder import load_model
 from ssl_transfer.downstream.reducer import Reducer
 from ssl_transfer.downstream.reductions import PCA, TSNE, UMAP, BottleneckAutoencoder, PaCMAP, ParametricMap
@@ -32,16 +43,22 @@ from ssl_transfer.downstream.tuning import (
 )
 
 __all__ = [
+    "CDAN",
+    "CORAL",
+    "DANN",
     "HDBSCAN",
     "PCA",
     "TSNE",
     "UMAP",
+    "Adaptation",
     "AnomalyDetector",
     "AsIs",
+    "BatchNormStatistics",
     "BottleneckAutoencoder",
     "Classifier",
     "Clusterer",
     "Compact",
+    "DomainAdapter",
     "Downstream",
     "Frozen",
     "Full",
@@ -61,6 +78,9 @@ __all__ = [
     "ReconstructionError",
     "Reducer",
     "Scratch",
+    "SelfTraining",
+    "SourceOnly",
+    "SubspaceAlignment",
     "Surgical",
     "Target",
     "Tuning",

@@ -1,0 +1,187 @@
+"""What can be known of a network's answers to a domain without labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_transfer.downstream.adaptation.base import Map, mapped
+from ssl_transfer.encoders import Encoder
+from ssl_transfer.evaluation.features import encode
+from ssl_transfer.evaluation.target_risk import density_ratio
+from ssl_transfer.evaluation.validator_errors import Estimate, estimates
+from ssl_transfer.evaluation.validators import (
+    HIGHER_IS_BETTER,
+    VALIDATORS,
+    validate,
+)
+
+CLEAR, LEAST = 2, 0.01  # standard errors of a difference, and how large it is at least, where it counts
+IMAGES = 2_000  # of a domain that are judged
+CARRIED_BY = 10  # equally weighted source images that deep embedded validation needs at least, to have a vote
+FEWEST = 20  # labelled source images, and target images, by which two networks are compared
+MEAN_WEIGHT = (1 / 3, 3.0)  # of its weights, whose mean should be 1
+SHORT = {
+    "soft_neighbourhood_density": "snd",
+    "batch_nuclear_norm": "bnm",
+    "deep_embedded_validation": "dev",
+}
+NAMES = {SHORT.get(name, name): name for name in VALIDATORS if name != "source_accuracy"}
+READS_LABELS = ("source_risk", "dev")  # those of the source
+LOWER_IS_BETTER = tuple(short for short, name in NAMES.items() if not HIGHER_IS_BETTER[name])
+
+
+@dataclass
+class Judged:
+    """What a network makes of one domain's validation images, by ascending row of the store.
+
+    Args:
+        index: rows `(N,)`.
+        features, logits: `(N, D)` and `(N, K)`.
+        targets: classes `(N,)`, −1 none, as all are of the target.
+    """
+
+    index: Tensor
+    features: Tensor
+    logits: Tensor
+    targets: Tensor
+
+    def few(self) -> Judged:
+        """At most 2,000 of the images, spread evenly."""
+        count = len(self.index)
+        if count <= IMAGES:
+            return self
+        rows = torch.linspace(0, count - 1, IMAGES, device=self.index.device).round().long()
+        return Judged(self.index[rows], self.features[rows], self.logits[rows], self.targets[rows])
+
+
+@torch.inference_mode()
+def judge(encoder: Encoder, head: nn.Module, loader: Any, device: torch.device, aligned: Map | None = None) -> Judged:
+    """What an encoder and a head make of a loader's images, of which there may be none.
+
+    aligned: the map of these features into the space of both domains, which is where they are then judged; the head
+    reads them as they are.
+    """
+    if not len(loader):
+        nothing, features = torch.zeros(0, dtype=torch.long, device=device), torch.zeros(0, encoder.feature_dim)
+        logits, own = head(features.to(device)), features if aligned is None else mapped(features, aligned)
+        return Judged(nothing, own.to(device), logits, nothing)
+    found = encode(encoder, loader, device)
+    logits = head(found.features)
+    features = found.features if aligned is None else mapped(found.features, aligned).to(device)
+    return Judged(found.index, features, logits, found.targets)
+
+
+def figures(source: Judged, target: Judged) -> dict[str, float]:
+    """Every validator's figure by its short name, and how many classes are answered; what has no value is left out.
+
+    `target_classes`, `source_answers` and `source_classes` are effective numbers: exp of the entropy, in nats, of the
+    frequencies of the answers to target images, of those to source images, and of the labels of source images.
+    """
+    source, target = source.few(), target.few()
+    found = validate((source.features, source.logits, source.targets), (target.features, target.logits))
+    told = {short: found[name] for short, name in NAMES.items()}
+    told["target_classes"] = effective_classes(target.logits.argmax(1))
+    told["source_answers"] = effective_classes(source.logits.argmax(1))
+    told["source_classes"] = effective_classes(source.targets[source.targets >= 0])
+    return {name: value for name, value in told.items() if math.isfinite(value)}
+
+
+def effective_classes(classes: Tensor) -> float:
+    """exp of the entropy of the frequencies of classes `(N,)`: K for K equally frequent ones; NaN of none.
+
+    >>> round(effective_classes(torch.tensor([0, 3, 0, 3])), 3)
+    2.0
+    """
+    if not len(classes):
+        return math.nan
+    shares = torch.bincount(classes).double() / len(classes)
+    return float(torch.special.entr(shares).sum().exp())
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The figures by which two networks are compared on the same images; none without labels or with too few images.
+
+    Information maximisation, nuclear norm and deep embedded validation, the last with its sign turned, and left out
+    where its weights rest on hardly an image. The logits are first calibrated on the source's labels, as these
+    validators reward whatever is sure of itself.
+
+    Args:
+        estimates: a figure by its short name, with what each image has to do with it.
+        target_classes: with how many classes target images are answered, as an effective number; it has no vote.
+    """
+
+    estimates: dict[str, Estimate]
+    target_classes: float
+
+    @classmethod
+    def of(cls, source: Judged, target: Judged) -> Calibrated:
+        """Of what a network makes of both domains' validation images."""
+        source, target = source.few(), target.few()
+        known = source.targets >= 0
+        classes = effective_classes(target.logits.argmax(1))
+        if min(int(known.sum()), len(target.index)) < FEWEST or not _finite(source, target):
+            return cls({}, classes)
+        weights = carrying_weights(source.features[known].float(), target.features.float())
+        found = estimates(
+            source.logits[known].cpu(),
+            source.targets[known].cpu(),
+            target.logits.cpu(),
+            None if weights is None else weights.cpu(),
+        )
+        return cls(found, classes)
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"estimates": {k: vars(own) for k, own in self.estimates.items()}, "classes": self.target_classes}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Calibrated:
+        """What `state` gave."""
+        return cls({name: Estimate(**own) for name, own in state["estimates"].items()}, state["classes"])
+
+
+def _finite(*judged: Judged) -> bool:
+    return all(bool(of.isfinite().all()) for own in judged for of in (own.features, own.logits))
+
+
+def carrying_weights(source: Tensor, target: Tensor) -> Tensor | None:
+    """How much more frequent source features `(N, D)` are among target features `(M, D)`; None where that has exploded.
+
+    That is, where the mean of the weights is far from 1, or they are as good as fewer than ten equal ones,
+    (Σ w)² / Σ w²: then the domains hardly overlap, and what is weighted so is of a few images.
+    """
+    weights = density_ratio(source, target).double()
+    mean, carried = float(weights.mean()), float(weights.sum().square() / weights.square().sum())
+    held = MEAN_WEIGHT[0] <= mean <= MEAN_WEIGHT[1] and carried >= min(CARRIED_BY, len(source) / 2)
+    return weights if held else None
+
+
+@dataclass(frozen=True)
+class Votes:
+    """How many validators clearly prefer the first of two networks, how many the second, and how many were asked.
+
+    Args:
+        margin: of `bnm`: a smaller difference would not have been clear.
+    """
+
+    preferring: int
+    against: int
+    asked: int
+    margin: float = 0.0
+
+    @classmethod
+    def of(cls, first: Calibrated, second: Calibrated) -> Votes:
+        """Clear is a difference beyond two standard errors and a hundredth, less than which another seed changes."""
+        names = [name for name in first.estimates if name in second.estimates]
+        told = {name: first.estimates[name].minus(second.estimates[name]) for name in names}
+        sides = [
+            0 if abs(apart) <= max(CLEAR * error, LEAST) else math.copysign(1, apart) for apart, error in told.values()
+        ]
+        return cls(sides.count(1), sides.count(-1), len(names), CLEAR * told["bnm"][1] if told else 0.0)
