@@ -36,7 +36,7 @@
     },
     walk: (row) => { map.point(row); showTip(row); say(`${store.paths[row]}, ${described(row)}`); },
     pick: (row) => pick(row),
-    select: (rows) => { found = null; select(rows); },
+    drag: (rows, event) => choose(combined(selection, rows, event)),
     moved: () => { legend?.placeNames(); pictures?.later(); if (!tip.hidden) placeTip(Number(tip.dataset.row)); },
   };
   let map = noMap();
@@ -112,6 +112,10 @@
     say(selection.length ? `${images(selection.length)} selected` : "Nothing selected");
     if (show || tab === "selection") open("selection");
   }
+  function choose(rows) { // by hand, no longer what was searched
+    found = null;
+    select(rows);
+  }
   function keepShown() { // after the legend hid or showed images; what was searched comes back, what was drawn does not
     selection = shownOf(found === null ? selection : matches);
     tellFound();
@@ -160,7 +164,7 @@
       actions(
         ["Back", () => { const last = trail.pop(); picked = -1; pick(last); }, !trail.length],
         ["Show on map", () => map.zoomTo([picked], 0.12)],
-        ["Select these", () => { found = null; select([picked, ...near]); }],
+        ["Select these", () => choose([picked, ...near])],
       ),
       make("h3", "", "Nearest in feature space"), grid(near, (_, place) => String(place + 1)),
     );
@@ -189,7 +193,7 @@
     more.addEventListener("click", () => { groupsDrawn += GROUPS; duplicatePanel(); });
     return title(
       panels.duplicates, plural(all.length, "group of near-duplicates", "groups of near-duplicates"),
-      actions([`Select all but the first of each (${whole(extra.length)})`, () => { found = null; select(extra); }, !extra.length]),
+      actions([`Select all but the first of each (${whole(extra.length)})`, () => choose(extra), !extra.length]),
       ...blocks, more,
     );
   }
@@ -201,7 +205,7 @@
     return title(
       panels.outliers, "Most isolated images",
       make("p", "quiet", "Farthest from all others in feature space, the farthest first; the number says how far."),
-      actions([`Select these ${whole(shown.length)}`, () => { found = null; select(shown); }, !shown.length]),
+      actions([`Select these ${whole(shown.length)}`, () => choose(shown), !shown.length]),
       grid(rows, (row) => value.get(row).toLocaleString("en", { minimumSignificantDigits: 3, maximumSignificantDigits: 3 })),
     );
   }
@@ -348,8 +352,7 @@
     if (row < 0 || (event.key !== "Enter" && event.key !== " ")) return;
     event.preventDefault();
     if (event.key === "Enter") return pick(row);
-    found = null;
-    select(selection.includes(row) ? selection.filter((other) => other !== row) : [...selection, row]);
+    choose(selection.includes(row) ? selection.filter((other) => other !== row) : [...selection, row]);
     map.point(row);
   });
   box.addEventListener("blur", hideTip);
@@ -367,7 +370,7 @@
   waiting.hidden = true;
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
   window.explorer = {
-    select: (rows) => { found = null; select(rows); },
+    select: choose,
     pick, open, exportCsv, isolate: legend.isolate, zoom: map.zoom, pan: map.pan, fit: map.fit,
     hover: (row) => (row < 0 ? hideTip() : tell.walk(row)),
     colour: legend.colour,

@@ -113,7 +113,7 @@ def _html(explorer: Explorer) -> Iterator[str]:
     yield Template(asset("explorer.html")).substitute(title=title, count=count, about=_about(explorer))
     yield from _payload(explorer)
     yield f"<script>{_libraries()}</script>\n"
-    for part in ("_store", "_map", "_pictures", "_legend", "_lists", ""):
+    for part in ("_store", "_drag", "_map", "_pictures", "_legend", "_lists", ""):
         yield f"<script>{asset(f'explorer{part}.js')}</script>\n"
     yield "</body></html>\n"
 

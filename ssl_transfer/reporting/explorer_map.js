@@ -1,6 +1,6 @@
 "use strict";
 // The map: points on the graphics card (regl-scatterplot), and how mouse, fingers and keys reach them.
-// `tell` holds what the page does: hover(row | -1), pick(row), select(rows), moved().
+// `tell` holds what the page does: hover(row | -1), pick(row), drag(rows it went round, event at its end), moved().
 async function openMap(box, store, tell) {
   const { count, points } = store;
   const canvas = box.querySelector(".points"); // of the plot, for its events
@@ -24,12 +24,14 @@ async function openMap(box, store, tell) {
   hidden.getContext("webgl", { antialias: false, depth: false });
   const renderer = createScatterplot.createRenderer({ canvas: hidden });
   renderer.resize(box.clientWidth, box.clientHeight);
+  let drag = null; // a lasso or a box
+  addEventListener("blur", (event) => { if (drag) event.stopImmediatePropagation(); }); // the plot would stumble over it
   const plot = createScatterplot.default({
     renderer, canvas, width: box.clientWidth, height: box.clientHeight, pointSize: base, pointSizeSelected: 2, pointOutlineWidth: 1.5,
     colorBy: "valueA", opacityBy: "density", opacityByDensityFill: 0.3, opacityInactiveScale: 0.3,
     lassoMinDelay: 0, lassoMinDist: 1, lassoLineWidth: 2, spatialIndexUseWorker: false,
     deselectOnDblClick: false, deselectOnEscape: false,
-    actionKeyMap: { lasso: "shift", merge: /Mac|iP/.test(navigator.platform) ? "cmd" : "ctrl", remove: "alt" },
+    actionKeyMap: { lasso: "shift", merge: APPLE ? "cmd" : "ctrl", remove: "alt" },
   });
   const camera = plot.get("camera");
   camera.setScaleBounds([0.2, 20000]);
@@ -125,6 +127,10 @@ async function openMap(box, store, tell) {
     const view = camera.view;
     return [(width + height * (px * view[0] + view[12])) / 2, (height * (1 - (py * view[5] + view[13]))) / 2];
   };
+  const toData = (left, top) => {
+    const view = camera.view;
+    return [((2 * left - width) / height - view[12]) / view[0], (1 - (2 * top) / height - view[13]) / view[5]];
+  };
   const place = (row) => toScreen(x(row), y(row));
   const inView = (row) => {
     const [left, top] = place(row);
@@ -204,6 +210,7 @@ async function openMap(box, store, tell) {
     const frame = box.getBoundingClientRect();
     return [event.clientX - frame.left, event.clientY - frame.top];
   };
+  const fingers = new Map(); // on the map, by their pointer's number
   let hovered = -1;
   function hover(row) {
     if (row !== hovered) tell.hover(row);
@@ -212,14 +219,22 @@ async function openMap(box, store, tell) {
   canvas.addEventListener("mousemove", (event) => { if (!down) hover(nearest(...spot(event), REACH)); });
   canvas.addEventListener("mouseleave", () => hover(-1));
   plot.subscribe("view", follow);
-  plot.subscribe("select", ({ points: rows }) => tell.select([...rows]));
-  plot.subscribe("deselect", () => tell.select([]));
   canvas.addEventListener("mousedown", (event) => {
     down = spot(event);
+    if (event.buttons === 1 && (mode !== "move" || event.shiftKey)) drag = new Drag(down, mode === "box", toData);
     if (event.shiftKey && mode === "move") plot.set({ lassoType: "freeform" });
     hover(-1);
   });
-  addEventListener("mouseup", () => setTimeout(() => { down = null; }));
+  addEventListener("pointermove", (event) => { if (drag && event.buttons & 1 && fingers.size < 2) drag.extend(event, spot); });
+  addEventListener("mouseup", (event) => {
+    setTimeout(() => { down = null; });
+    if (!drag) return;
+    const ended = drag;
+    drag = null;
+    if (fingers.size < 2) ended.add(spot(event));
+    if (ended.moved) tell.drag(ended.rows(shownRows(), x, y), event);
+    else mark(marked); // the plot has its own opinion of a click
+  });
   addEventListener("click", (event) => { // before the plot, which would select the one point
     if (event.target !== canvas) return;
     event.stopPropagation();
@@ -230,7 +245,6 @@ async function openMap(box, store, tell) {
   }, true);
 
   // ---- fingers: one moves (or selects), two zoom
-  const fingers = new Map();
   const as = (type, event) => canvas.dispatchEvent(new MouseEvent(type, {
     bubbles: true, clientX: event.clientX, clientY: event.clientY, buttons: type === "mouseup" ? 0 : 1,
   }));

@@ -28,7 +28,7 @@ FLAGS = (
     "--disable-gpu-compositing",  # the page itself is put together without it, which is faster
     "--remote-debugging-port=0",
 )
-CTRL, SHIFT = 2, 8  # modifiers of the protocol
+ALT, CTRL, SHIFT = 1, 2, 8  # modifiers of the protocol
 
 
 def find() -> str | None:
@@ -188,6 +188,23 @@ class Chromium:
             self.mouse("Moved", x, y, modifiers, button="left", buttons=1)
         time.sleep(pause)
         self.mouse("Released", *path[-1], modifiers)
+
+    def busy_drag(self, path: Sequence[tuple[float, float]], modifiers: int = 0, busy: float = 1) -> None:
+        """A drag whose events all come while the page does something else for `busy` seconds."""
+        kinds = ["Moved", "Pressed", *["Moved"] * (len(path) - 1), "Released"]
+        places = [path[0], *path, path[-1]]
+        events = []
+        for number, (kind, (x, y)) in enumerate(zip(kinds, places, strict=True)):
+            button = {"button": "left", "clickCount": 1} if kind != "Moved" else {"button": "left"} if number else {}
+            buttons = {"buttons": 1} if 0 < number < len(kinds) - 1 else {}
+            events.append({"type": f"mouse{kind}", "x": x, "y": y, "modifiers": modifiers, **button, **buttons})
+        wait = f"setTimeout(() => {{ const end = Date.now() + {1000 * busy}; while (Date.now() < end); }}); 0"
+
+        async def all_of_them() -> None:
+            await self._ask("Runtime.evaluate", {"expression": wait})
+            await asyncio.gather(*[self._ask("Input.dispatchMouseEvent", event) for event in events])
+
+        self._run(all_of_them())
 
     def key(self, key: str, modifiers: int = 0) -> None:
         """Press and release one key, such as "l" or "ArrowLeft"."""

@@ -23,7 +23,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from ssl_transfer.reporting.explorer import Explorer, write_explorer
-from tests.reporting.chromium import CTRL, SHIFT, Chromium, find
+from tests.reporting.chromium import ALT, CTRL, SHIFT, Chromium, find
 
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'
 
@@ -327,6 +327,93 @@ def test_a_lasso_selects_and_exports(page: Chromium, digits: Explorer) -> None:
     assert file.read_text(encoding="utf-8").count(".png") == len(selected)
     page.key("Escape")
     assert _state(page)["selection"] == [] and _state(page)["mode"] == "move"
+
+
+@browser
+def test_a_lasso_on_a_busy_page_loses_no_place(page: Chromium, digits: Explorer) -> None:
+    row = _alone(digits)
+    other = int(np.linalg.norm(digits.points - digits.points[row], axis=1).argmax())
+    page.busy_drag(_round(page, row), SHIFT)
+    page.wait("explorer.state().selection.length")
+    assert row in _state(page)["selection"]
+    page.busy_drag(_round(page, other), SHIFT | CTRL)
+    page.wait("explorer.state().selection.length > 1")
+    assert {row, other} <= set(_state(page)["selection"])
+    page.busy_drag(_round(page, row), SHIFT | ALT)
+    page.wait(f"!explorer.state().selection.includes({row})")
+    assert other in _state(page)["selection"]
+
+
+@browser
+def test_a_lasso_may_be_disturbed(page: Chromium, digits: Explorer) -> None:
+    """By a window that loses the keyboard, by a key, by the wheel: it keeps what it went round."""
+    row = _alone(digits)
+    for disturb in (
+        "dispatchEvent(new Event('blur'))",
+        "dispatchEvent(new KeyboardEvent('keydown', { key: 'b', bubbles: true }))",
+        "explorer.zoom(0.5)",
+    ):
+        page.key("Escape")
+        page.key("l")
+        way = _round(page, row)
+        page.mouse("Moved", *way[0])
+        page.mouse("Pressed", *way[0], buttons=1)
+        for place in way[1:]:
+            page.mouse("Moved", *place, button="left", buttons=1)
+        page.evaluate(f"{disturb}; 0")
+        page.mouse("Released", *way[-1])
+        page.wait(f"explorer.state().selection.includes({row})", 10)
+        assert _state(page)["marked"] == _state(page)["selection"] and len(_state(page)["selection"]) < 20
+
+
+@browser
+def test_a_finger_draws_a_lasso_and_a_box(page: Chromium, digits: Explorer) -> None:
+    row = _alone(digits)
+
+    def touch(kind: str, *places: tuple[float, float]) -> None:
+        page.call("Input.dispatchTouchEvent", type=f"touch{kind}", touchPoints=[{"x": x, "y": y} for x, y in places])
+
+    for key in "lb":
+        page.key("Escape")
+        page.key(key)
+        x, y = _at(page, row)
+        way = _round(page, row) if key == "l" else [(x - 20, y - 20), (x, y), (x + 20, y + 20)]
+        touch("Start", way[0])
+        for place in way[1:]:
+            touch("Move", place)
+        touch("End")
+        page.wait(f"explorer.state().selection.includes({row})", 10)
+    page.key("Escape")
+    page.key("l")
+    way = _round(page, row)
+    touch("Start", way[0])
+    for place in way[1:]:
+        touch("Move", place)
+    far = (way[-1][0] - 200, way[-1][1])
+    touch("Start", way[-1], far)  # a second finger zooms
+    for reach in (210, 240, 280):
+        touch("Move", way[-1], (way[-1][0] - reach, far[1]))
+    touch("End")
+    page.wait(f"explorer.state().selection.includes({row})", 10)
+
+
+@browser
+def test_what_a_lasso_goes_round_is_by_the_even_odd_rule(page: Chromium) -> None:
+    rng = np.random.default_rng(0)
+    corners, points = rng.uniform(0, 900, (40, 2)), rng.uniform(-50, 950, (400, 2))
+    wanted = []
+    for x, y in points:  # how often a ray to the right meets a side
+        met = 0
+        for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, 1, axis=0), strict=True):
+            met += bool((y0 > y) != (y1 > y) and x < x0 + (x1 - x0) * (y - y0) / (y1 - y0))
+        wanted.append(met % 2 == 1)
+    found = page.evaluate(f"""(() => {{
+        const [corners, points] = [{corners.tolist()}, {points.tolist()}];
+        const drag = new Drag(corners[0], false, (x, y) => [x, y]);
+        corners.slice(1).forEach((at) => drag.add(at));
+        return drag.rows(points.map((_, row) => row), (row) => points[row][0], (row) => points[row][1]);
+    }})()""")
+    assert 50 < len(found) < 350 and found == np.flatnonzero(wanted).tolist()
 
 
 @browser
