@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 DATA_WAIT = 0.3
+WAIT_THAT_COUNTS = 1.0  # seconds an epoch; a shorter one costs nothing, and may be the work of other programs
 COLLAPSED_STD = 0.05
 COLLAPSED_RANK = 1.5
 SATURATED = 0.02
 EARLY = 100  # steps before which a loss may still be that of a guess
 SAME_PIXELS = 0.5 / 255
 FEW = 50  # images, of which one cannot tell a collapse
+FEWEST_STEPS = 100
 
 
 def alarms(figures: Mapping[str, float]) -> dict[str, str]:
@@ -19,8 +21,9 @@ def alarms(figures: Mapping[str, float]) -> dict[str, str]:
     Args:
         figures: of the epoch, by their name without the split: `loss` and `chance_loss` (what guessing costs), `steps`
             done, `rankme`, `feature_std`, `view_difference` (mean absolute difference of two views' pixels in [0, 1]),
-            `data_wait_share`, `knn_accuracy` and `knn_accuracy_raw_pixels`, `queries` (the images that were read), and
-            `progress`, the share of the training that is done. What is missing is not judged.
+            `data_wait_share` and `seconds_waited` (the epoch's), `knn_accuracy` and `knn_accuracy_raw_pixels`,
+            `queries` (the images that were read), and `progress`, the share of the training that is done. What is
+            missing is not judged.
 
     >>> list(alarms({"feature_std": 0.001, "data_wait_share": 0.1}))
     ['collapse']
@@ -56,7 +59,13 @@ def alarms(figures: Mapping[str, float]) -> dict[str, str]:
             f"images, those of the raw pixels for {figures['knn_accuracy_raw_pixels']:.1%}; train longer, or choose "
             "another objective or stronger views"
         )
-    if figures.get("data_wait_share", 0) > DATA_WAIT:
+    if done and (steps := int(figures.get("steps", FEWEST_STEPS))) < FEWEST_STEPS:
+        found["few_steps"] = (
+            f"only {steps} steps: pretraining learns little in fewer than {FEWEST_STEPS}; lower --data.batch_size or "
+            "raise --trainer.max_epochs"
+        )
+    waited = figures.get("seconds_waited", WAIT_THAT_COUNTS)
+    if figures.get("data_wait_share", 0) > DATA_WAIT and waited >= WAIT_THAT_COUNTS:
         found["data_starved"] = (
             f"training waits for images {figures['data_wait_share']:.0%} of the time; raise --data.memory_budget so "
             "that they fit in memory (of a stream: --data.num_workers), or put --data.cache_dir on a faster disk"

@@ -26,6 +26,11 @@ class Pace(pl.Callback):
         self.paused = self.validated = 0.0  # seconds of validation: before the last step, and after it
         self.waited = self.waited_before = getattr(loader, "seconds_waited", 0.0)
 
+    @property
+    def seconds_waited(self) -> float:
+        """How long this epoch's steps have waited for images."""
+        return float(self.waited - self.waited_before)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._reset(trainer.train_dataloader)
 
@@ -65,9 +70,9 @@ class Pace(pl.Callback):
         if not float(self.steps):  # a head that was solved
             return
         seconds = max(self.ended - self.started - self.paused, 1e-9)
-        figures = {
+        figures: dict[str, float | torch.Tensor] = {
             "images_per_second": self.images / seconds,
-            "data_wait_share": (self.waited - self.waited_before) / seconds,
+            "data_wait_share": self.seconds_waited / seconds,
             "gradient_norm": self.norm / self.steps,
         }
         for name, value in figures.items():

@@ -26,6 +26,7 @@ def test_a_healthy_run_is_left_alone() -> None:
         ("views_identical", {"view_difference": 0.0}, "--model.views"),
         ("data_starved", {"data_wait_share": 0.5}, "--data.memory_budget"),
         ("below_floor", {"knn_accuracy": 0.9}, "train longer"),
+        ("few_steps", {"steps": 15}, "lower --data.batch_size"),
     ],
 )
 def test_a_warning_and_its_cure(name: str, figures: dict[str, float], cure: str) -> None:
@@ -35,6 +36,12 @@ def test_a_warning_and_its_cure(name: str, figures: dict[str, float], cure: str)
 
 def test_the_floor_is_judged_at_the_end_only() -> None:
     assert alarms({**HEALTHY, "knn_accuracy": 0.5, "progress": 0.5}) == {}
+
+
+def test_a_short_wait_is_no_reason() -> None:
+    """An epoch of a tenth of a second waits for the machine's mood."""
+    assert alarms({**HEALTHY, "data_wait_share": 0.5, "seconds_waited": 0.05}) == {}
+    assert list(alarms({**HEALTHY, "data_wait_share": 0.5, "seconds_waited": 5.0})) == ["data_starved"]
 
 
 def test_few_images_and_few_steps_prove_nothing() -> None:

@@ -43,7 +43,7 @@ def test_a_collapse_is_named(digits: ImageDataModule, tmp_path: Path, capsys: py
 
 def test_an_absurd_temperature_is_named(digits: ImageDataModule, tmp_path: Path) -> None:
     run = fit(SimCLR(SPEC, temperature=100.0), digits, tmp_path / "run", max_epochs=1, **QUIET)
-    assert "the loss is saturated" in run.metrics()["warnings"][0]
+    assert any("the loss is saturated" in warning for warning in run.metrics()["warnings"])
 
 
 def test_waiting_for_images_is_named(digits: ImageDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_waiting_for_images_is_named(digits: ImageDataModule, tmp_path: Path, mo
     gather = BatchLoader.gather
 
     def slow(loader: BatchLoader, rows: Any) -> Any:
-        time.sleep(0.1)
+        time.sleep(0.3)
         return gather(loader, rows)
 
     monkeypatch.setattr(BatchLoader, "gather", slow)
