@@ -20,18 +20,22 @@ train and use
 decide
   advise     freeze, tune or start over, before training: ssl-transfer advise runs/a/encoder labelled/ --label_budget 20
   evidence   did pretraining help, from one label a class to all: ssl-transfer evidence runs/a/encoder labelled/
+  shift      how a new domain differs, and which adaptation suits: ssl-transfer shift labelled/ new/ --out shift/
 
 look
-  demo       the whole story on handwritten digits, in two minutes: ssl-transfer demo
+  demo       the whole story on handwritten digits, in about a minute: ssl-transfer demo
   scan       check every image of a source and write a manifest: ssl-transfer scan photos/
   inspect    an encoder in words and a table: ssl-transfer inspect runs/a/encoder
   embed      images to a Parquet of feature vectors: ssl-transfer embed runs/a/encoder photos/ --out features.parquet
   explore    a map of all images to walk through: ssl-transfer explore runs/a/encoder photos/ --out explore/
 
+hand over
+  export     for projects without this package: ssl-transfer export runs/a/encoder --to onnx --out exports/a
+
 Every verb explains itself: ssl-transfer VERB --help.  A mistake gets one line; --debug shows the traceback.
 """
 TRAINING = ("fit", "validate", "test", "predict")
-VERBS = (*TRAINING, "demo", "scan", "inspect", "embed", "explore", "advise", "evidence")
+VERBS = (*TRAINING, "demo", "scan", "inspect", "embed", "explore", "advise", "evidence", "shift", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -53,7 +53,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("--data.source digits stray", "'stray' belongs to no option"),
         ("", "--data.source is missing"),
         ("--data.source digits --ckpt_path best", "--ckpt_path best: a fit goes on from its own folder only"),
-        ("--data.source digits --data Digits", "--data Digits is no class for it: Known are ImageDataModule"),
+        ("--data.source digits --data Digits", "--data Digits is no class for it: Known are DomainDataModule, "),
         ("--data.source digits --trainer.max_epochs 0", "nothing was trained: trainer.max_epochs"),
         ("--data.source digits --config nowhere.yaml", "--config: no such file: "),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from dataclasses import asdict
@@ -21,7 +20,7 @@ from ssl_transfer.encoders.config import read_config, versions
 from ssl_transfer.evaluation.advice import Advice
 from ssl_transfer.evaluation.advice import advise as advise_on
 from ssl_transfer.evaluation.measurements import Measurements
-from ssl_transfer.files import whole_file
+from ssl_transfer.files import write_json
 from ssl_transfer.reporting.advice_page import (
     COLUMNS,
     curve_rows,
@@ -217,16 +216,6 @@ def _write(
 ) -> None:
     told = {"encoder": encoder, "source": source, "command": command, "seconds": round(seconds, 1)}
     report = told | {"advice": asdict(advice), "measurements": measured.to_dict(), "versions": versions()}
-    with whole_file(folder / "advice.json") as unfinished:
-        unfinished.write_text(json.dumps(_finite(report), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / "advice.json", report)
     facts = [("encoder", encoder), ("images", source), ("took", f"{seconds:.0f} s")]
     write_advice_page(folder / "advice.html", measured, advice, command, facts)
-
-
-def _finite(value: Any) -> Any:
-    """Plain JSON: what is not a number becomes null."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and value != value else value

@@ -26,6 +26,7 @@ _FIRST = (
     *("pixels_trustworthiness_15", "features_trustworthiness_15", "pixels_continuity_15", "knn_accuracy_10"),
     *("hungarian_accuracy", "nmi", "ari", "silhouette", "loss"),
 )
+_OF_LABELS = (*_FIRST, "calibration_error", "f1_macro", "top5_accuracy")
 
 
 def write_summary(
@@ -39,6 +40,8 @@ def write_summary(
     warnings: Sequence[str] = (),
     confusion: tuple[NDArray[np.generic], Sequence[str]] | None = None,
     subtitle: str = "",
+    lead: Sequence[str] = (),
+    domains: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a run's `summary.html`: one file without links that needs nothing else.
 
@@ -53,14 +56,18 @@ def write_summary(
         warnings: what a reader must know, such as images left out.
         confusion: the matrix, rows the true class, and the names of the classes.
         subtitle: a sentence below the title.
+        lead: sentences that stand first.
+        domains: of which domain the labels of a split are, where there are two.
 
     Returns:
         The path.
     """
     page = Page(title, subtitle, eyebrow="ssl-transfer run")
+    for sentence in lead:
+        page.paragraph(sentence)
     for warning in warnings:
         page.warning(warning)
-    page.tiles(_tiles(metrics))
+    page.tiles(_tiles(metrics, domains or {}))
     if rows:
         columns, cells, ours = result_cells(rows)
         page.section("Against the floors", "A floor is what any encoder must beat.").add(interval_chart(rows))
@@ -85,7 +92,7 @@ def write_summary(
     return page.write(path)
 
 
-def _tiles(metrics: Mapping[str, Metric]) -> list[tuple[str, str, str]]:
+def _tiles(metrics: Mapping[str, Metric], domains: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """The main figures: of the best split there is first, then what the run cost."""
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float) and "/" in name}
     bounds = [name for name in numbers if name.endswith(("_low", "_high"))]  # of an interval: in the table only
@@ -100,10 +107,11 @@ def _tiles(metrics: Mapping[str, Metric]) -> list[tuple[str, str, str]]:
     tiles = []
     for name in chosen:
         split, last = name.split("/", 1)
+        domain = f"{domains[split]} " if split in domains and last in _OF_LABELS else ""
         tiles.append(
             (
                 metric(name, numbers[name]),
-                last.replace("_", " ").replace("f1", "F1").replace("knn", "kNN"),
+                domain + last.replace("_", " ").replace("f1", "F1").replace("knn", "kNN"),
                 _SPLITS.get(split, split),
             )
         )

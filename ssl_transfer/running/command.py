@@ -10,6 +10,7 @@ from jsonargparse import Namespace
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+import ssl_transfer.data.domains
 import ssl_transfer.data.stream
 import ssl_transfer.downstream
 import ssl_transfer.pretraining
@@ -157,9 +158,10 @@ class TrainingCommand(LightningCLI):
         kept = self.config[str(self.subcommand)].clone()
         for name in ("config", "overwrite", "ckpt_path"):  # what was meant for this fit alone
             kept.pop(name, None)
-        encoder = kept.get("model.init_args.encoder")
-        if isinstance(encoder, str) and Path(encoder).exists():
-            kept["model.init_args.encoder"] = str(Path(encoder).absolute())  # valid from any working directory
+        for name in ("model.init_args.encoder", "model.init_args.compare_with"):
+            folder = kept.get(name)
+            if isinstance(folder, str) and Path(folder).exists():
+                kept[name] = str(Path(folder).absolute())  # valid from any working directory
         return str(parser.dump(kept, skip_unset=False, skip_validation=True))
 
     def _evaluate(self, run: RunFolder, config: Namespace, **options: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from ssl_transfer.downstream import AnomalyDetector, Clusterer, Downstream
+from ssl_transfer.downstream import AnomalyDetector, Clusterer, DomainAdapter, Downstream
 from ssl_transfer.downstream.base import read_checkpoint
 from ssl_transfer.downstream.model_folder import save_model
 from ssl_transfer.encoders import save_encoder
@@ -56,6 +56,13 @@ def finish(
     if reading is not None:
         figures |= reading.figures
         callback(trainer, Watch).judge_kept(trainer, reading.figures)
+    if isinstance(module, DomainAdapter):
+        of_epoch = recorder.figures_of(checkpoint.best_epoch) if chosen == run.best else {}
+        callback(trainer, Watch).judge_adapted(trainer, module, figures | of_epoch)
+        verdict = module.verdict(figures | of_epoch)
+        run.record({"remarks": module.notes, "verdict": verdict or None})
+        if verdict:
+            trainer.print(f"verdict: {verdict}")
     run.record(
         {
             **{name: float(f"{value:.7g}") for name, value in figures.items()},

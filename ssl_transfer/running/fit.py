@@ -12,8 +12,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from ssl_transfer.downstream import Downstream
+from ssl_transfer.downstream import DomainAdapter, Downstream
 from ssl_transfer.downstream.base import read_checkpoint
+from ssl_transfer.encoders.build import is_folder_name
+from ssl_transfer.encoders.config import read_config
 from ssl_transfer.pretraining import Objective
 from ssl_transfer.pretraining.monitor import Monitor
 from ssl_transfer.running.calm import calm
@@ -166,9 +168,15 @@ def fit_with(
     run = RunFolder(trainer.default_root_dir)
     check_processes(trainer)
     _check_fresh(module, resume)
+    check_before(module, data)
     data.prepare_data()
     data.setup("fit")  # before the folder is claimed: a source that cannot be read must not cost an old run
+    if isinstance(module, DomainAdapter):
+        module.check_ready(data)
+    if resume and run.last.exists():
+        check_images(run.last, data)
     check_shares(trainer, data, ("train", "val"))
+    one_pass(trainer, module)
     checkpoint = claim(trainer, run, overwrite, resume)
     try:
         if trainer.is_global_zero:
@@ -194,6 +202,35 @@ def _check_fresh(module: pl.LightningModule, resume: bool) -> None:
         raise ValueError(
             f"this {type(module).__name__} has been fitted already, and would go on from its weights: make a new one"
         )
+
+
+def check_before(module: pl.LightningModule, data: Any) -> None:
+    """ValueError for paths that do not exist and pairs that do not go together, before an image is read."""
+    encoder = getattr(module, "chosen_encoder", [None])[0]
+    if isinstance(encoder, str) and is_folder_name(encoder):
+        read_config(Path(encoder).expanduser())
+    if isinstance(module, DomainAdapter):
+        module.check_before(data)
+
+
+def check_images(checkpoint: Path, data: Any) -> None:
+    """ValueError where a run would go on with other images, or another split of them, than it began with."""
+    with readable(checkpoint):
+        began_with = read_checkpoint(checkpoint).get("images")
+    if began_with not in (None, data.fingerprint):
+        raise ValueError(
+            f"{checkpoint} is of a fit on other images, or on another split or size of them: give the data arguments "
+            f"of that fit, which stand in {checkpoint.parent.parent / 'config.yaml'}, or begin a run in another "
+            "--trainer.default_root_dir"
+        )
+
+
+def one_pass(trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    """A head that is solved learns nothing in a second epoch."""
+    asked = trainer.max_epochs or 1
+    if isinstance(module, DomainAdapter) and module.solves and asked > 1:
+        trainer.print(f"note: a head that is solved takes one epoch, not trainer.max_epochs {asked}")
+        trainer.fit_loop.max_epochs = 1
 
 
 def claim(trainer: pl.Trainer, run: RunFolder, overwrite: bool, resume: bool) -> Path | None:
@@ -229,9 +266,8 @@ def opening_line(trainer: pl.Trainer, module: pl.LightningModule, data: Any, run
     counts = ", ".join(f"{len(data.indices(split)):,} {split}" for split in ("train", "val", "test"))
     shape = "×".join(map(str, data.shape))
     device = trainer.strategy.root_device.type
-    return (
-        f"{type(module).__name__} on {data.source} ({counts}; {shape}), {device} {trainer.precision}, into {run.path}"
-    )
+    source = f"{data.source} and {data.target}" if hasattr(data, "is_target") else data.source
+    return f"{type(module).__name__} on {source} ({counts}; {shape}), {device} {trainer.precision}, into {run.path}"
 
 
 def closing_line(run: RunFolder) -> str:

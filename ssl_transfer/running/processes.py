@@ -74,7 +74,7 @@ def check_split(data: Any, split: str) -> None:
     data.setup()
     if not len(data.indices(split)):
         raise ValueError(
-            f"data.source {data.source} has no {split} split: fit and score with --data.{split}_fraction 0.2, or give "
+            f"{data.named(split)} has no {split} split: fit and score with --data.{split}_fraction 0.2, or give "
             f"a source that has one"
         )
 

@@ -32,10 +32,10 @@ class RunCheckpoint(Checkpoint):
         every_minutes: and whenever so many minutes have passed.
         best_by: the figure on the validation split that decides which epoch is the best, e.g. `val/loss`,
             `val/rankme` or `val/knn_accuracy` (which reads labels); `last` keeps no best. By default `val/loss`
-            in pretraining and `val/accuracy` of a classifier.
+            in pretraining, `val/accuracy` of a classifier, and what `select_by` names of a domain adapter.
     """
 
-    LOWER_IS_BETTER = ("loss", "error", "alignment", "uniformity")
+    LOWER_IS_BETTER = ("loss", "error", "alignment", "uniformity", "risk", "entropy", "/dev")
 
     def __init__(
         self, every_n_steps: int | None = None, every_minutes: float = 5.0, best_by: str | None = None
@@ -142,6 +142,7 @@ class RunCheckpoint(Checkpoint):
     ) -> None:
         if trainer.train_dataloader is not None:
             checkpoint["train_loader"] = trainer.train_dataloader.state_dict()
+        checkpoint["images"] = getattr(getattr(trainer, "datamodule", None), "fingerprint", None)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -213,6 +214,10 @@ class RunRecorder(pl.Callback):
         self.history.append({"epoch": float(trainer.current_epoch + 1), "seconds": self.seconds(), **figures})
         if trainer.is_global_zero:
             _write_csv(_folder(trainer).logs / "metrics.csv", self.history)
+
+    def figures_of(self, epoch: int | None) -> dict[str, float]:
+        """The figures of an epoch, counted from 1; none where it is not known."""
+        return next((row for row in self.history if row["epoch"] == epoch), {})
 
     def state_dict(self) -> dict[str, Any]:
         return {

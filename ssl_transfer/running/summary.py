@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from scipy.sparse.linalg import svds
 
 from ssl_transfer.data.batch import Batch
-from ssl_transfer.downstream import Reducer
+from ssl_transfer.downstream import DomainAdapter, Reducer
 from ssl_transfer.pretraining import Autoencoder, DenoisingAutoencoder, RotationPrediction, SimCLR
 from ssl_transfer.pretraining.monitor import Reading
 from ssl_transfer.pretraining.rotation import quarter_turns
@@ -42,10 +42,13 @@ def write_run_summary(
     metrics = run.metrics() if metrics is None else dict(metrics)
     rejected = metrics.pop("rejected_images", [])
     told = [*metrics.pop("warnings", []), *warnings]
+    lead = [*filter(None, [metrics.pop("verdict", "")]), *metrics.pop("remarks", [])]
+    adapted = {"val": "source", "test": "target"} if isinstance(module, DomainAdapter) else {}
+    sources = f"from {data.source} to {data.target}" if adapted and hasattr(data, "target") else f"on {data.source}"
     confusion = getattr(module, "confusion", None)
     write_summary(
         run.summary,
-        f"{type(module).__name__} on {data.source}",
+        f"{type(module).__name__} {sources}",
         metrics,
         config_yaml=run.config.read_text(encoding="utf-8") if run.config.exists() else "",
         curves={name: curve for name, curve in read_curves(run).items() if len(curve) > 1},
@@ -53,6 +56,8 @@ def write_run_summary(
         warnings=[*told, *(f"Left out, as it cannot be read: {entry}" for entry in rejected)],
         confusion=None if confusion is None else (confusion.numpy(), module.classes),
         subtitle=f"{subtitle or 'The run'} in {run.path}",
+        lead=[f"{text[0].upper()}{text[1:]}." for text in lead],
+        domains=adapted,
     )
 
 

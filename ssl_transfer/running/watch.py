@@ -9,12 +9,14 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from ssl_transfer.downstream.domain_adapter import DomainAdapter
 from ssl_transfer.optimisation import total_steps
 from ssl_transfer.pretraining import Objective
 from ssl_transfer.pretraining.alarms import alarms
 from ssl_transfer.pretraining.monitor import Monitor
 from ssl_transfer.reporting.pictures import Picture
 from ssl_transfer.running.folder import RunFolder
+from ssl_transfer.running.pace import Pace
 from ssl_transfer.running.recorder import RunRecorder, callback
 from ssl_transfer.running.summary import draw, write_run_summary
 
@@ -38,6 +40,9 @@ class Watch(pl.Callback):
         started = time.perf_counter()
         if isinstance(pl_module, Objective):
             self.warn(trainer, pl_module)
+        elif isinstance(pl_module, DomainAdapter):
+            history = callback(trainer, RunRecorder).history
+            self._say(trainer, pl_module.alarms(history[-1]), f"epoch {trainer.current_epoch + 1}")
         if started - self.drawn > self.every_seconds:
             self.draw(trainer, pl_module)
         self.seconds += time.perf_counter() - started
@@ -48,6 +53,7 @@ class Watch(pl.Callback):
         figures = callback(trainer, RunRecorder).history[-1]
         progress = trainer.global_step / total_steps(trainer)
         told = {"loss": figures["train/loss"], "steps": trainer.global_step, "progress": progress}
+        told["seconds_waited"] = callback(trainer, Pace).seconds_waited
         chance = module.chance_loss(min(data.batch_size * trainer.world_size, len(data.indices("train"))))
         if chance is not None:
             told["chance_loss"] = chance
@@ -58,12 +64,20 @@ class Watch(pl.Callback):
         """Say what is wrong with the network that is kept, unless it was said while it learned."""
         self._judge(trainer, {**figures, "progress": 1.0}, "the encoder that is kept")
 
+    def judge_adapted(self, trainer: pl.Trainer, module: DomainAdapter, figures: Mapping[str, float]) -> None:
+        """Say what is wrong with the adapted network that is kept, from the figures of its epoch."""
+        self._say(trainer, module.alarms(figures, kept=True), "the network that is kept")
+
     def _judge(self, trainer: pl.Trainer, figures: Mapping[str, float], where: str) -> bool:
         reading = callback(trainer, Monitor).latest
         named = {name.split("/")[-1]: value for name, value in figures.items() if name != "val/loss"}
         if reading is not None:
             named["queries"] = len(reading.features.features)
-        found = {name: text for name, text in alarms(named).items() if name not in self.warnings}
+        return self._say(trainer, alarms(named), where)
+
+    def _say(self, trainer: pl.Trainer, texts: Mapping[str, str], where: str) -> bool:
+        """Say what has not been said in this run; whether there was any."""
+        found = {name: text for name, text in texts.items() if name not in self.warnings}
         for name, text in found.items():
             self.warnings[name] = f"{where[0].upper()}{where[1:]}: {text}"
             trainer.print(f"warning, {where}: {text}")
@@ -103,8 +117,8 @@ class Watch(pl.Callback):
                 trainer.logger.experiment.add_image(picture.heading, pixels, trainer.global_step, dataformats="HWC")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if not isinstance(exception, ValueError) or not trainer.is_global_zero:
-            return
+        if not isinstance(exception, ValueError) or not trainer.is_global_zero or trainer.state.fn != "fit":
+            return  # a test that fails leaves the page of the fit as it is
         self.warnings["stopped"] = f"The fit was stopped: {exception}"
         if callback(trainer, RunRecorder).history:
             self.draw(trainer, pl_module)
