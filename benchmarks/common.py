@@ -8,7 +8,9 @@ import platform
 import statistics
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -112,20 +114,36 @@ class Rounds:
             print(f"{self.file} was measured under other conditions: starting afresh", flush=True)
             kept = {}
         self.measured: dict[str, list[Result]] = kept.get("measured", {})
+        self.lock = threading.Lock()
 
-    def run(self, tasks: Mapping[str, Task], count: int) -> dict[str, list[Result]]:
-        """The results of `count` rounds of each task, by its label."""
+    def run(self, tasks: Mapping[str, Task], count: int, at_once: int = 1) -> dict[str, list[Result]]:
+        """The results of `count` rounds of each task, by its label; `at_once` of them side by side."""
         for number in range(count):
-            for label, task in tasks.items():
-                done = self.measured.setdefault(_key(task), [])
-                if len(done) <= number:
-                    done.append(self._measure(task))
-                    self._keep()
-                print(f"  round {number + 1}/{count} {label}: {_short(done[number])}", flush=True)
+            with ThreadPoolExecutor(at_once) as pool:
+                waiting = [pool.submit(self._round, label, task, number, count) for label, task in tasks.items()]
+                try:
+                    for each in waiting:
+                        each.result()
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
         return {label: self.measured[_key(task)][:count] for label, task in tasks.items()}
 
+    def has(self, task: Task) -> bool:
+        """Whether a task was measured."""
+        return bool(self.measured.get(_key(task)))
+
+    def _round(self, label: str, task: Task, number: int, count: int) -> None:
+        done = self.measured.setdefault(_key(task), [])
+        if len(done) <= number:
+            found = self._measure(task)
+            with self.lock:
+                done.append(found)
+                self._keep()
+        print(f"  round {number + 1}/{count} {label}: {_short(done[number])}", flush=True)
+
     def _measure(self, task: Task) -> Result:
-        out = self.folder / "result.json"
+        out = self.folder / f"result_{threading.get_ident()}.json"
         out.unlink(missing_ok=True)
         command = [sys.executable, sys.argv[0], "--measure", _key(task), str(out)]
         log = self.folder / "log.txt"
@@ -134,6 +152,7 @@ class Rounds:
         if status or not out.exists():
             raise SystemExit(f"the measurement {_key(task)} failed with status {status}; see the end of {log}")
         result: Result = json.loads(out.read_text(encoding="utf-8"))
+        out.unlink()
         return result
 
     def _keep(self) -> None:
