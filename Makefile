@@ -1,8 +1,9 @@
 # Every target makes its own environment in .venv from the tested versions in constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test check slow bench clean
+.PHONY: demo test check slow docs bench clean
 
 .venv/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -18,7 +19,7 @@ demo: .venv/.demo  ## the whole story on embedded images; ends in demo/index.htm
 	$(BIN)/ssl-transfer demo --out demo --overwrite true
 
 test: check  ## lint, types, layers, and the tests
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 check: .venv/.test  ## lint, types, layers
 	$(BIN)/ruff check .
@@ -27,7 +28,10 @@ check: .venv/.test  ## lint, types, layers
 	$(BIN)/lint-imports --no-cache
 
 slow: .venv/.test  ## the tests that take minutes
-	$(BIN)/python -m pytest -q -m slow
+	$(PYTEST) -m slow
+
+docs: .venv/.test  ## the documentation site, in site/
+	$(BIN)/mkdocs build --strict
 
 ROOT ?= data
 bench: .venv/.test  ## measure what the README states: hours; each script goes on where it was stopped
@@ -49,6 +53,11 @@ bench: .venv/.test  ## measure what the README states: hours; each script goes o
 	$(BIN)/python benchmarks/backbone.py --root $(ROOT)
 	$(BIN)/python benchmarks/partial.py --root $(ROOT)
 	$(BIN)/python benchmarks/adviser.py --root $(ROOT)
+	$(BIN)/python benchmarks/adaptation.py --root $(ROOT) --photographs $(ROOT)/bsds500
+	$(BIN)/python benchmarks/adaptation_pretrained.py --root $(ROOT) --photographs $(ROOT)/bsds500
+	$(BIN)/python benchmarks/adaptation_verdict.py --root $(ROOT) --photographs $(ROOT)/bsds500
+	$(BIN)/python benchmarks/configurations.py
+	$(BIN)/python benchmarks/export.py
 
 clean:
 	rm -rf .venv build *.egg-info
