@@ -10,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch.distributed
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment, find_free_network_port
 from pytorch_lightning.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
 _rank: int | None = None  # of this process in an earlier fit of several processes; None without one
@@ -87,6 +88,13 @@ def check_alone(trainer: pl.Trainer, verb: str) -> None:
         )
 
 
+def _take_another_port(trainer: pl.Trainer) -> None:
+    """Where the next fit's processes meet: at this one's port a quick one would meet those that have not left yet."""
+    if isinstance(trainer._accelerator_connector.cluster_environment, LightningEnvironment):
+        own = find_free_network_port() if trainer.is_global_zero else 0
+        os.environ["MASTER_PORT"] = str(trainer.strategy.broadcast(own))
+
+
 @contextmanager
 def parting(trainer: pl.Trainer) -> Iterator[None]:
     """The last thing that the processes of a fit do: all leave together, when the first has written what it writes."""
@@ -97,5 +105,6 @@ def parting(trainer: pl.Trainer) -> Iterator[None]:
         if trainer.world_size > 1:
             trainer.strategy.barrier("parting")
             if torch.distributed.is_initialized():  # what follows sees all images, not a process's share
+                _take_another_port(trainer)
                 torch.distributed.destroy_process_group()
             _rank = trainer.global_rank

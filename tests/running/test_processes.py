@@ -7,7 +7,7 @@ in one process.
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import TorchElasticEnvironment
 from torch import nn
 
 from ssl_transfer.data.module import ImageDataModule
@@ -145,9 +146,9 @@ def several(count: int) -> dict[str, Any]:
     return {"devices": count, "strategy": "ddp"} if count > 1 else {"devices": 1}
 
 
-def in_two(what: str, folder: Path) -> None:
+def in_two(run_script: Callable[..., Any], what: str, folder: Path) -> None:
     """Run this file as a script."""
-    done = subprocess.run([sys.executable, __file__, what, str(folder)], capture_output=True, text=True, timeout=300)
+    done = run_script(__file__, what, folder)
     assert done.returncode == 0, done.stderr
     told = done.stdout.splitlines()
     assert told.count("alone") == 1 and told[-1] == "alone" and done.stderr == ""
@@ -169,9 +170,9 @@ def files(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def objectives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def objectives(run_script: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("objectives")
-    in_two("fit_objectives", folder / "two")
+    in_two(run_script, "fit_objectives", folder / "two")
     fit_objectives(folder / "one", 1)
     return folder / "one", folder / "two"
 
@@ -202,7 +203,9 @@ def test_the_run_of_an_objective_is_that_of_one_process(name: str, objectives: t
 
 
 @pytest.fixture(scope="module")
-def classified(tmp_path_factory: pytest.TempPathFactory, digits: ImageDataModule) -> tuple[Path, Path]:
+def classified(
+    run_script: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, digits: ImageDataModule
+) -> tuple[Path, Path]:
     """Digits, of which few in training have labels; the second process has none in the validation and test split."""
     folder = tmp_path_factory.mktemp("classified")
     arrays: dict[str, np.ndarray] = {}
@@ -213,7 +216,7 @@ def classified(tmp_path_factory: pytest.TempPathFactory, digits: ImageDataModule
         arrays[f"x_{split}"] = np.concatenate([b.images.numpy()[:, 0] for b in digits.loader(split)])[:count]
         arrays[f"y_{split}"] = labels
     np.savez(folder / "partly.npz", **arrays)  # type: ignore[arg-type]
-    in_two("fit_classifiers", folder / "two")
+    in_two(run_script, "fit_classifiers", folder / "two")
     fit_classifiers(folder / "one", 1)
     return folder / "one", folder / "two"
 
@@ -250,6 +253,19 @@ def test_predicting_with_several(mistake: Callable[..., str], tmp_path: Path) ->
     two = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
     told = mistake("predict", *arguments, *two, "--trainer.default_root_dir", str(tmp_path / "run"))
     assert "predict works in one process, not 2: use --trainer.devices 1" in told
+
+
+def test_the_next_fit_s_processes_meet_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a quick one joins those of the last fit that have not left yet, and waits for ever."""
+    monkeypatch.setenv("MASTER_PORT", "1")
+    trainer = _trainer(devices=2, strategy="ddp")
+    monkeypatch.setattr(trainer.strategy, "broadcast", lambda port: port)
+    processes._take_another_port(trainer)
+    assert int(os.environ["MASTER_PORT"]) > 1023
+    monkeypatch.setattr(trainer._accelerator_connector, "cluster_environment", TorchElasticEnvironment())
+    monkeypatch.setenv("MASTER_PORT", "1")  # torchrun's is not ours to choose
+    processes._take_another_port(trainer)
+    assert os.environ["MASTER_PORT"] == "1"
 
 
 def test_other_processes_than_torchrun_started(monkeypatch: pytest.MonkeyPatch) -> None:
