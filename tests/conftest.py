@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import signal
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # One thread: the same numbers everywhere, and on small networks faster than two. Subprocesses inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -122,6 +127,25 @@ def photos(tmp_path: Path) -> Path:
         for i in range(10):
             scene(seed=i + (100 if label == "bee" else 0)).save(folder / f"{i}.png")
     return tmp_path / "photos"
+
+
+@pytest.fixture(scope="session")
+def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a file whose fits start processes of their own; none of them outlives it."""
+
+    def run(file: str, *arguments: object, seconds: int = 900) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, file, *map(str, arguments)]
+        talk = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}  # this machine's name may lead nowhere
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, env={**os.environ, **talk}, start_new_session=True, **pipes) as process:
+            try:
+                out, error = process.communicate(timeout=seconds)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        return subprocess.CompletedProcess(command, process.returncode, out, error)
+
+    return run
 
 
 @pytest.fixture

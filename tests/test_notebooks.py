@@ -135,7 +135,7 @@ class OwnKernel(KernelSpecManager):
 
 book = nbformat.read(source, as_version=4)
 manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=OwnKernel())
-client = NotebookClient(book, km=manager, timeout=600, resources={"metadata": {"path": folder}})
+client = NotebookClient(book, km=manager, timeout=600, startup_timeout=300, resources={"metadata": {"path": folder}})
 client.execute()
 nbformat.write(book, source)
 """

@@ -6,8 +6,8 @@ The test runs this file as a script, whose fits start a second process by themse
 from __future__ import annotations
 
 import csv
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +63,10 @@ def fit_all(folder: Path, count: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def fitted(run_script: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("targets")
     write_manifest(folder)
-    script = [sys.executable, __file__, str(folder / "two")]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=300)
+    done = run_script(__file__, folder / "two")
     assert done.returncode == 0, done.stderr
     fit_all(folder / "one", 1)
     return folder / "one", folder / "two"

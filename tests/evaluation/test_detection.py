@@ -233,12 +233,12 @@ def test_speed() -> None:
     """Generous multiples of what it takes, to catch a wrong order of growth."""
     rng = np.random.default_rng(0)
     scores, anomalous = _made_up(600)
-    start = time.perf_counter()
+    start = time.process_time()
     bootstrap_interval("auroc", scores, anomalous)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     maps = rng.normal(size=(50, 224, 224)).astype(np.float32)
     masks = np.zeros(maps.shape, bool)
     masks[:25, 50:100, 50:100] = True
-    start = time.perf_counter()
+    start = time.process_time()
     assert abs(pixel_auroc(maps, masks) - 0.5) < 0.01 and abs(aupro(maps, masks) - 0.15) < 0.01
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5

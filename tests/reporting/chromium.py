@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -70,7 +71,10 @@ class Chromium:
         self._loop = asyncio.new_event_loop()
         deadline = time.monotonic() + 60
         while not (port_file.exists() and port_file.read_text().strip()):
-            assert self._process.poll() is None and time.monotonic() < deadline, "Chromium did not start"
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self._loop.close()
+                self._end()
+                raise AssertionError(f"Chromium did not start, status {self._process.returncode}")
             time.sleep(0.05)
         self._run(self._connect(port_file.read_text().split()[0]))
         for domain in ("Page", "Runtime", "Network", "Log"):
@@ -82,6 +86,9 @@ class Chromium:
     def __exit__(self, *_: object) -> None:
         self._run(self._close())
         self._loop.close()
+        self._end()
+
+    def _end(self) -> None:
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
@@ -95,12 +102,22 @@ class Chromium:
 
     async def _connect(self, port: str) -> None:
         self._session = aiohttp.ClientSession()
-        async with self._session.get(f"http://127.0.0.1:{port}/json/list") as reply:
-            pages = [page for page in await reply.json() if page["type"] == "page"]
+        pages: list[dict[str, Any]] = []
+        while not pages:  # the whole of it has a time limit
+            async with self._session.get(f"http://127.0.0.1:{port}/json/list") as reply:
+                pages = [page for page in await reply.json() if page["type"] == "page"]
+            await asyncio.sleep(0.05)
         self._socket = await self._session.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0)
         self._reader = asyncio.ensure_future(self._read())
 
     async def _read(self) -> None:
+        try:
+            await self._read_all()
+        finally:  # whoever waits still, waits in vain
+            for answer in self._answers.values():
+                answer.cancel()
+
+    async def _read_all(self) -> None:
         async for message in self._socket:
             told = json.loads(message.data)
             if "id" in told:
@@ -116,7 +133,8 @@ class Chromium:
                 self.requests.append(told["params"]["request"]["url"][:200])
 
     async def _close(self) -> None:
-        await self._ask("Browser.close", {})  # rather than a signal, so that it clears up what it made
+        with suppress(asyncio.CancelledError):  # it may be gone before it answers
+            await self._ask("Browser.close", {})  # rather than a signal, so that it clears up what it made
         await self._socket.close()
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)

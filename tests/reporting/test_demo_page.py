@@ -85,9 +85,10 @@ def test_the_page_lives_in_a_browser(tmp_path: Path, demo_results: DemoResults, 
         pytest.skip("no chromium on the PATH")
     path = write_demo_page(tmp_path / "demo.html", demo_results)
     path.write_text(path.read_text(encoding="utf-8").replace("</body>", _POINT + "</body>"), encoding="utf-8")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    command += ["--enable-logging=stderr", "--v=0"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900", "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert "CONSOLE" not in done.stderr
     assert 'data-shown="2"' in done.stdout, "pointing at an image marks it in both maps"
     assert 'data-wide="false"' in done.stdout, "the page scrolls sideways"

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -211,16 +210,27 @@ KILLED = [
 ]
 
 
+DYING = """\
+import os, signal, sys
+from ssl_transfer.cli import main
+from ssl_transfer.running.pace import Pace
+
+def die(self, trainer, *rest):
+    if trainer.global_step == 50:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Pace.on_train_batch_end = die
+main(sys.argv[1:])
+"""
+
+
 def test_kill_9_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     """Through the command line, in processes of their own: killed, gone on with, and compared with one undisturbed."""
     killed, whole = RunFolder(tmp_path / "killed"), RunFolder(tmp_path / "whole")
-    command = [sys.executable, "-m", "ssl_transfer", *KILLED, "--trainer.default_root_dir", str(killed.path)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while not killed.last.exists() and process.poll() is None:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, process.stderr.read().decode()  # type: ignore[union-attr]
-    process.stderr.close()  # type: ignore[union-attr]
+    arguments = [*KILLED, "--trainer.default_root_dir", str(killed.path)]
+    died = subprocess.run([sys.executable, "-c", DYING, *arguments], capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    command = [sys.executable, "-m", "ssl_transfer", *arguments]
     left = torch.load(killed.last, weights_only=True)
     assert 0 < left["global_step"] < 3 * 70 and 0 < left["train_loader"]["batches"] < 70
     assert killed.used() == ["checkpoints"] and "checkpoint" not in killed.metrics()

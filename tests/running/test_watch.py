@@ -49,11 +49,13 @@ def test_an_absurd_temperature_is_named(digits: ImageDataModule, tmp_path: Path)
 def test_waiting_for_images_is_named(digits: ImageDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
-    gather = BatchLoader.gather
+    gather, last = BatchLoader.gather, [time.perf_counter()]
 
     def slow(loader: BatchLoader, rows: Any) -> Any:
-        time.sleep(0.3)
-        return gather(loader, rows)
+        time.sleep(max(0.3, 2 * (time.perf_counter() - last[0])))  # longer than a step, on a busy machine too
+        batch = gather(loader, rows)
+        last[0] = time.perf_counter()
+        return batch
 
     monkeypatch.setattr(BatchLoader, "gather", slow)
     run = fit(Autoencoder(SPEC, bottleneck=4), digits, tmp_path / "run", max_epochs=1, **QUIET)

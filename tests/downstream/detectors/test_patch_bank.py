@@ -108,7 +108,8 @@ def test_precision_is_that_of_the_memory(precision: Literal["float32", "float16"
     np.testing.assert_allclose(bank.score_samples(QUERIES), full.score_samples(QUERIES), rtol=0.1)
 
 
-def test_the_forecast_says_what_comes() -> None:
+def test_the_forecast_says_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssl_transfer.downstream.detectors.bank_plan.matmul_rate", lambda device: 1e10)
     bank = PatchMemoryBank(coreset=0.1)
     told = bank.forecast(1000, 152, 28, 28)
     candidates = 1000 * 784 * 152 * 4

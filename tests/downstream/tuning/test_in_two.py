@@ -5,8 +5,8 @@ The test runs this file as a script, whose fits start a second process by themse
 
 from __future__ import annotations
 
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,12 @@ def fit_all(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fitted(run_script: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     torch.manual_seed(0)
     encoder = build_encoder(SPEC, (1, 8, 8), [0.3], [0.4])
     save_encoder(encoder.eval(), folder / "encoder", objective="SimCLR", data={"source": "digits"})
-    done = subprocess.run([sys.executable, __file__, str(folder)], capture_output=True, text=True, timeout=300)
+    done = run_script(__file__, folder)
     assert done.returncode == 0, done.stderr
     return folder
 
