@@ -162,8 +162,9 @@ def model(name: str) -> pl.LightningModule:
     if name.startswith("best"):
         method = SelfTraining(views=TARGET_VIEWS) if name == "best" else BatchNormStatistics()
         return DomainAdapter(BEST_NETWORK, method, SCRATCH, Optimisation(lr=4e-3), VIEWS, weight_average=0.99)
-    views = VIEWS if name == "self_training" else None
-    return PublishedAdapter(published_network(name), METHODS[name](), SCRATCH, ADAMW, views)
+    views, average = (VIEWS, 0.99) if name == "self_training" else (None, None)
+    network = published_network(name)
+    return PublishedAdapter(network, METHODS[name](), SCRATCH, ADAMW, views, weight_average=average)
 
 
 def published_network(name: str) -> EncoderSpec:

@@ -21,13 +21,16 @@ class SelfTraining(Adaptation):
     Set `weight_average`, such as 0.99: a network that teaches itself can drift away from some classes. Answers are
     first rescaled so that the target's classes become as frequent as `balance` says, and the threshold is a share of
     how sure the network is of the source, both as in AdaMatch (Berthelot et al. 2021, https://arxiv.org/abs/2106.04732).
+    Classes of which few answers are sure have a lower one (FlexMatch, Zhang et al. 2021,
+    https://arxiv.org/abs/2110.08263): with one threshold for all, the class that is learnt first can swallow another.
 
     Args:
         threshold: the least probability that becomes a label, as a share of the mean on source images.
+        curriculum: lower it for classes of which few answers are sure.
         weight: of the loss on target images, against 1 of the source's.
         warmup: share of the fit before target images teach; their weight rises over as much again.
         balance: frequencies that the target's classes are drawn to: `uniform`, those of the `source`, or `none`.
-        memory: share of the old frequencies kept in a step.
+        memory: share of the old frequencies, and of how often each class was sure, kept in a step.
         views: of target images, where these suit other changes than the source's. None: the adapter's. One of the two
             is needed: without a change a label only confirms what the network says.
 
@@ -42,8 +45,9 @@ class SelfTraining(Adaptation):
     def __init__(
         self,
         threshold: float = 0.9,
+        curriculum: bool = True,
         weight: float = 1.0,
-        warmup: float = 0.1,
+        warmup: float = 0.2,
         balance: Literal["uniform", "source", "none"] = "uniform",
         memory: float = 0.99,
         views: Views | None = None,
@@ -58,7 +62,7 @@ class SelfTraining(Adaptation):
             raise ValueError(f"method.balance must be uniform, source or none, not {balance!r}")
         if not 0 <= memory < 1:
             raise ValueError(f"method.memory is a share from 0 to below 1, not {memory}")
-        self.threshold, self.weight, self.warmup = threshold, weight, warmup
+        self.threshold, self.curriculum, self.weight, self.warmup = threshold, curriculum, weight, warmup
         self.balance, self.memory, self.views = balance, memory, views
 
     def heads(self, feature_dim: int, classes: int) -> nn.Module:
@@ -76,9 +80,13 @@ class SelfTraining(Adaptation):
         known = source.logits.detach().float().softmax(1)
         answers = target.plain.detach().float().softmax(1)
         heads.update(known.mean(0), answers.mean(0), self.memory)
-        answers = rebalanced(answers, heads.target, self._wanted(heads))
-        sure, labels = answers.max(1)
-        taken = (sure >= self.threshold * known.amax(1).mean()).float()
+        wanted = self._wanted(heads)
+        sure, labels = rebalanced(answers, heads.target, wanted).max(1)
+        threshold = self.threshold * known.amax(1).mean()
+        if self.curriculum:
+            heads.count_sure(labels[sure >= threshold], len(labels), self.memory)
+            threshold = threshold * eased(heads.sure, wanted)[labels]
+        taken = (sure >= threshold).float()
         losses = F.cross_entropy(target.logits.float(), labels, reduction="none")
         figures = {"taken": taken.mean(), "target_loss": (losses.detach() * taken).mean()}
         return self.weight * self.rise(progress) * (losses * taken).mean(), figures
@@ -91,7 +99,8 @@ class SelfTraining(Adaptation):
 
 
 class Frequencies(nn.Module):
-    """How frequent the classes are among the network's answers to either domain, as moving averages `(K,)`.
+    """How frequent the classes are among the network's answers to either domain, and among the sure ones to the
+    target, as shares of all answers; moving averages `(K,)`.
 
     >>> frequencies = Frequencies(2)
     >>> frequencies.update(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0]), memory=0.5)
@@ -101,17 +110,24 @@ class Frequencies(nn.Module):
 
     source: Tensor
     target: Tensor
+    sure: Tensor
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.register_buffer("source", torch.full((classes,), 1 / classes))
         self.register_buffer("target", torch.full((classes,), 1 / classes))
+        self.register_buffer("sure", torch.zeros(classes))
 
     @torch.no_grad()
     def update(self, source: Tensor, target: Tensor, memory: float) -> None:
         """Take the mean answers of a batch in."""
         self.source.lerp_(source, 1 - memory)
         self.target.lerp_(target, 1 - memory)
+
+    @torch.no_grad()
+    def count_sure(self, labels: Tensor, count: int, memory: float) -> None:
+        """Take in the sure answers among `count`."""
+        self.sure.lerp_(torch.bincount(labels, minlength=len(self.sure)) / count, 1 - memory)
 
 
 def rebalanced(answers: Tensor, frequencies: Tensor, wanted: Tensor) -> Tensor:
@@ -122,3 +138,16 @@ def rebalanced(answers: Tensor, frequencies: Tensor, wanted: Tensor) -> Tensor:
     """
     scaled = answers * (wanted / frequencies.clamp(min=1e-6))
     return scaled / scaled.sum(1, keepdim=True)
+
+
+def eased(sure: Tensor, wanted: Tensor) -> Tensor:
+    """What each class's threshold is multiplied by `(K,)`: less, the fewer sure answers it has of those `wanted` of it.
+
+    1 for the class with the most; as long as most answers are not sure, lower for all (equations 5 to 8 of FlexMatch).
+
+    >>> eased(torch.tensor([0.5, 0.3]), torch.tensor([0.5, 0.5]))
+    tensor([1.0000, 0.4286])
+    """
+    learnt = sure / wanted.clamp(min=1e-6)
+    learnt = learnt / torch.maximum(learnt.max(), 1 - sure.sum()).clamp(min=1e-6)
+    return learnt / (2 - learnt)

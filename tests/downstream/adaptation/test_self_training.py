@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_transfer.downstream.adaptation.base import Reading
-from ssl_transfer.downstream.adaptation.self_training import SelfTraining, rebalanced
+from ssl_transfer.downstream.adaptation.self_training import SelfTraining, eased, rebalanced
 
 
 def _reading(logits: Tensor, plain: Tensor | None = None) -> Reading:
@@ -19,7 +19,7 @@ def test_the_loss_is_that_of_the_confident_images_alone() -> None:
     source = _reading(torch.tensor([[9.0, 0.0], [0.0, 9.0]]))
     plain = torch.tensor([[8.0, 0.0], [0.1, 0.0], [0.0, 8.0]])
     strong = torch.randn(3, 2)
-    method = SelfTraining(threshold=0.9, warmup=0.0, balance="none")
+    method = SelfTraining(threshold=0.9, warmup=0.0, balance="none", curriculum=False)
     loss, figures = method.loss(method.heads(2, 2), source, _reading(strong, plain), progress=1.0)
     wanted = (F.cross_entropy(strong[:1], torch.tensor([0])) + F.cross_entropy(strong[2:], torch.tensor([1]))) / 3
     torch.testing.assert_close(loss, wanted)
@@ -28,7 +28,7 @@ def test_the_loss_is_that_of_the_confident_images_alone() -> None:
 
 def test_the_threshold_is_a_share_of_how_sure_the_source_is() -> None:
     plain = torch.tensor([[1.0, 0.0]])  # .73
-    method = SelfTraining(threshold=0.9, warmup=0.0, balance="none")
+    method = SelfTraining(threshold=0.9, warmup=0.0, balance="none", curriculum=False)
     for logits, taken in ((torch.tensor([[9.0, 0.0]]), 0.0), (torch.tensor([[0.5, 0.0]]), 1.0)):
         _, figures = method.loss(method.heads(2, 2), _reading(logits), _reading(plain, plain), progress=1.0)
         assert float(figures["taken"]) == taken
@@ -56,6 +56,32 @@ def test_classes_that_are_answered_too_often_are_held_back() -> None:
 def test_rebalancing_to_what_is_leaves_answers_alone() -> None:
     answers, frequencies = torch.tensor([[0.8, 0.2], [0.2, 0.8]]), torch.tensor([0.7, 0.3])
     torch.testing.assert_close(rebalanced(answers, frequencies, frequencies), answers)
+
+
+def test_a_class_that_is_seldom_sure_has_a_lower_threshold() -> None:
+    """Twenty sure answers of class 0 for one doubtful answer of class 1, which is taken for that."""
+    plain = torch.cat([torch.tensor([[9.0, 0.0]]).repeat(20, 1), torch.tensor([[0.0, 1.0]])])
+    source = _reading(torch.tensor([[9.0, 0.0], [0.0, 9.0]]))
+    for curriculum, taken in ((True, 21), (False, 20)):
+        method = SelfTraining(0.9, curriculum, warmup=0.0, balance="none", memory=0.0)
+        _, figures = method.loss(method.heads(2, 2), source, _reading(plain, plain), progress=1.0)
+        assert float(figures["taken"]) == pytest.approx(taken / 21)
+
+
+def test_easing_against_a_slow_reference() -> None:
+    """FlexMatch's counts: sigma of a class, the unused images, and the convex map."""
+    sure, count = torch.tensor([10, 4, 0]), 40
+    unused = count - sum(sure.tolist())
+    beta = [3 * n / max(3 * max(sure.tolist()), unused) for n in sure.tolist()]  # of count / 3 images a class
+    wanted = torch.tensor([b / (2 - b) for b in beta])
+    torch.testing.assert_close(eased(sure / count, torch.full((3,), 1 / 3)), wanted)
+
+
+def test_easing_takes_classes_for_what_is_wanted_of_them() -> None:
+    """A rare class with all of its images sure is no class that was left behind."""
+    assert eased(torch.tensor([0.8, 0.1]), torch.tensor([0.9, 0.1])).tolist() == pytest.approx([0.8, 1.0], abs=1e-6)
+    assert eased(torch.zeros(2), torch.full((2,), 0.5)).tolist() == [0.0, 0.0]  # nobody sure yet: all teach
+    assert eased(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0])).tolist() == [0.0, 1.0]  # a class that never came
 
 
 def test_the_weight_waits_and_then_rises() -> None:
