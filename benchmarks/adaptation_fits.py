@@ -42,7 +42,10 @@ PAIRS = {  # source and target; {} are the photographs
     "mnist_to_digits": ("MNIST", "digits"),
 }
 EPOCHS = {"published": (6, 3), "best": (6, 3)}  # of the first pair, and of the others
-FIRST_PAIR_ALONE = ("subspace_alignment_no_batch_norm",)
+SOME_PAIRS_ALONE = {
+    "subspace_alignment_no_batch_norm": ("mnist_to_mnist_m",),
+    "best_curriculum": ("mnist_m_to_mnist", "fashion_to_fashion_m"),
+}
 METHODS: dict[str, Callable[[], Adaptation]] = {
     "source_only": SourceOnly,
     "source_only_no_batch_norm": SourceOnly,
@@ -66,6 +69,11 @@ VIEWS = Views(  # shape counts; colour, brightness and polarity do not: nothing 
     clutter=1.0,
 )
 TARGET_VIEWS = replace(VIEWS, recolour=0.3, clutter=0.0)
+BEST: dict[str, Callable[[], Adaptation]] = {
+    "best_source_only": BatchNormStatistics,
+    "best": lambda: SelfTraining(views=TARGET_VIEWS),
+    "best_curriculum": lambda: SelfTraining(curriculum=True, warmup=0.3, views=TARGET_VIEWS),
+}
 SCRATCH = Full(encoder_lr=1.0, layer_decay=1.0)  # a random encoder learns as fast as its head
 ADAMW = Optimisation(lr=1e-3)
 PUBLISHED_NETWORK = EncoderSpec("published_dann.Convolutions")
@@ -160,11 +168,9 @@ def model(name: str) -> pl.LightningModule:
     if name == "best_trained_on_target":
         return Classifier(BEST_NETWORK, SCRATCH, Optimisation(lr=4e-3), TARGET_VIEWS, weight_average=0.99)
     if name.startswith("best"):
-        method = SelfTraining(views=TARGET_VIEWS) if name == "best" else BatchNormStatistics()
-        return DomainAdapter(BEST_NETWORK, method, SCRATCH, Optimisation(lr=4e-3), VIEWS, weight_average=0.99)
-    views, average = (VIEWS, 0.99) if name == "self_training" else (None, None)
-    network = published_network(name)
-    return PublishedAdapter(network, METHODS[name](), SCRATCH, ADAMW, views, weight_average=average)
+        return DomainAdapter(BEST_NETWORK, BEST[name](), SCRATCH, Optimisation(lr=4e-3), VIEWS, weight_average=0.99)
+    views = VIEWS if name == "self_training" else None
+    return PublishedAdapter(published_network(name), METHODS[name](), SCRATCH, ADAMW, views)
 
 
 def published_network(name: str) -> EncoderSpec:

@@ -21,8 +21,9 @@ class SelfTraining(Adaptation):
     Set `weight_average`, such as 0.99: a network that teaches itself can drift away from some classes. Answers are
     first rescaled so that the target's classes become as frequent as `balance` says, and the threshold is a share of
     how sure the network is of the source, both as in AdaMatch (Berthelot et al. 2021, https://arxiv.org/abs/2106.04732).
-    Classes of which few answers are sure have a lower one (FlexMatch, Zhang et al. 2021,
-    https://arxiv.org/abs/2110.08263): with one threshold for all, the class that is learnt first can swallow another.
+    Where classes are lost, because one that is learnt first swallows another, begin later (`warmup`) and lower the
+    threshold of the others (`curriculum`, FlexMatch, Zhang et al. 2021, https://arxiv.org/abs/2110.08263). Where the
+    network is right about nearly all of the target from the start, both do harm.
 
     Args:
         threshold: the least probability that becomes a label, as a share of the mean on source images.
@@ -39,15 +40,15 @@ class SelfTraining(Adaptation):
     """
 
     reads_plain = True
-    spread = "raise --model.method.threshold or --model.method.warmup, or keep balance uniform"
+    spread = "try --model.method.warmup 0.3 with --model.method.curriculum true, and keep balance uniform"
     cure = "hardly an answer is sure enough to become a label: lower --model.method.threshold"
 
     def __init__(
         self,
         threshold: float = 0.9,
-        curriculum: bool = True,
+        curriculum: bool = False,
         weight: float = 1.0,
-        warmup: float = 0.2,
+        warmup: float = 0.1,
         balance: Literal["uniform", "source", "none"] = "uniform",
         memory: float = 0.99,
         views: Views | None = None,

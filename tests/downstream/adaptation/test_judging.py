@@ -197,7 +197,7 @@ def test_the_cure_of_a_collapse_is_the_methods() -> None:
     few = {"val/target_classes": 2.0, "val/source_answers": 9.8}
     assert "lower --model.method.strength" in alarms(few, spread=DANN.spread)["collapse"]
     assert "strength" not in alarms(few, spread=CORAL.spread)["collapse"]
-    assert "raise --model.method.threshold" in alarms(few, spread=SelfTraining.spread)["collapse"]
+    assert "--model.method.curriculum true" in alarms(few, spread=SelfTraining.spread)["collapse"]
 
 
 def test_the_cure_of_a_dead_gradient_is_the_methods() -> None:

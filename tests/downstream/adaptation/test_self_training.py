@@ -19,7 +19,7 @@ def test_the_loss_is_that_of_the_confident_images_alone() -> None:
     source = _reading(torch.tensor([[9.0, 0.0], [0.0, 9.0]]))
     plain = torch.tensor([[8.0, 0.0], [0.1, 0.0], [0.0, 8.0]])
     strong = torch.randn(3, 2)
-    method = SelfTraining(threshold=0.9, warmup=0.0, balance="none", curriculum=False)
+    method = SelfTraining(threshold=0.9, warmup=0.0, balance="none")
     loss, figures = method.loss(method.heads(2, 2), source, _reading(strong, plain), progress=1.0)
     wanted = (F.cross_entropy(strong[:1], torch.tensor([0])) + F.cross_entropy(strong[2:], torch.tensor([1]))) / 3
     torch.testing.assert_close(loss, wanted)
@@ -28,7 +28,7 @@ def test_the_loss_is_that_of_the_confident_images_alone() -> None:
 
 def test_the_threshold_is_a_share_of_how_sure_the_source_is() -> None:
     plain = torch.tensor([[1.0, 0.0]])  # .73
-    method = SelfTraining(threshold=0.9, warmup=0.0, balance="none", curriculum=False)
+    method = SelfTraining(threshold=0.9, warmup=0.0, balance="none")
     for logits, taken in ((torch.tensor([[9.0, 0.0]]), 0.0), (torch.tensor([[0.5, 0.0]]), 1.0)):
         _, figures = method.loss(method.heads(2, 2), _reading(logits), _reading(plain, plain), progress=1.0)
         assert float(figures["taken"]) == taken
