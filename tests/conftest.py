@@ -141,7 +141,7 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
             try:
                 out, error = process.communicate(timeout=seconds)
             finally:
-                with contextlib.suppress(ProcessLookupError):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
         return subprocess.CompletedProcess(command, process.returncode, out, error)
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch.distributed
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment, find_free_network_port
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning_fabric.plugins.environments.lightning import find_free_network_port
 from pytorch_lightning.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
 _rank: int | None = None  # of this process in an earlier fit of several processes; None without one
@@ -89,10 +90,15 @@ def check_alone(trainer: pl.Trainer, verb: str) -> None:
 
 
 def _take_another_port(trainer: pl.Trainer) -> None:
-    """Where the next fit's processes meet: at this one's port a quick one would meet those that have not left yet."""
-    if isinstance(trainer._accelerator_connector.cluster_environment, LightningEnvironment):
+    """Where the next fit's processes meet: at this one's port a quick one would meet those that have not left yet.
+
+    Between several machines the port is the user's, who may have opened no other.
+    """
+    environment = trainer._accelerator_connector.cluster_environment
+    if isinstance(environment, LightningEnvironment | TorchElasticEnvironment) and trainer.num_nodes == 1:
         own = find_free_network_port() if trainer.is_global_zero else 0
         os.environ["MASTER_PORT"] = str(trainer.strategy.broadcast(own))
+        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # torchrun's store still tells of the last meeting
 
 
 @contextmanager

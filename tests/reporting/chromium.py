@@ -76,17 +76,24 @@ class Chromium:
                 self._end()
                 raise AssertionError(f"Chromium did not start, status {self._process.returncode}")
             time.sleep(0.05)
-        self._run(self._connect(port_file.read_text().split()[0]))
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.call(f"{domain}.enable")
-        self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.folder))
-        self.resize(*self.size)
+        try:
+            self._run(self._connect(port_file.read_text().split()[0]))
+            for domain in ("Page", "Runtime", "Network", "Log"):
+                self.call(f"{domain}.enable")
+            self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.folder))
+            self.resize(*self.size)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._run(self._close())
-        self._loop.close()
-        self._end()
+        try:
+            self._run(self._close())
+        finally:
+            self._loop.close()
+            self._end()
 
     def _end(self) -> None:
         try:
@@ -115,7 +122,7 @@ class Chromium:
             await self._read_all()
         finally:  # whoever waits still, waits in vain
             for answer in self._answers.values():
-                answer.cancel()
+                answer.cancel("Chromium has gone")
 
     async def _read_all(self) -> None:
         async for message in self._socket:
@@ -133,7 +140,7 @@ class Chromium:
                 self.requests.append(told["params"]["request"]["url"][:200])
 
     async def _close(self) -> None:
-        with suppress(asyncio.CancelledError):  # it may be gone before it answers
+        with suppress(asyncio.CancelledError, ConnectionError):  # it may be gone before it answers
             await self._ask("Browser.close", {})  # rather than a signal, so that it clears up what it made
         await self._socket.close()
         self._reader.cancel()

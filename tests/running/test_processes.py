@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments import TorchElasticEnvironment
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from torch import nn
 
 from ssl_transfer.data.module import ImageDataModule
@@ -255,17 +255,27 @@ def test_predicting_with_several(mistake: Callable[..., str], tmp_path: Path) ->
     assert "predict works in one process, not 2: use --trainer.devices 1" in told
 
 
-def test_the_next_fit_s_processes_meet_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("environment", [LightningEnvironment, TorchElasticEnvironment])
+def test_the_next_fit_s_processes_meet_elsewhere(
+    environment: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Or a quick one joins those of the last fit that have not left yet, and waits for ever."""
-    monkeypatch.setenv("MASTER_PORT", "1")
+    for name in ("MASTER_PORT", "TORCHELASTIC_USE_AGENT_STORE"):
+        monkeypatch.setenv(name, "1")
     trainer = _trainer(devices=2, strategy="ddp")
+    monkeypatch.setattr(trainer._accelerator_connector, "cluster_environment", environment())
     monkeypatch.setattr(trainer.strategy, "broadcast", lambda port: port)
     processes._take_another_port(trainer)
-    assert int(os.environ["MASTER_PORT"]) > 1023
-    monkeypatch.setattr(trainer._accelerator_connector, "cluster_environment", TorchElasticEnvironment())
-    monkeypatch.setenv("MASTER_PORT", "1")  # torchrun's is not ours to choose
+    assert int(os.environ["MASTER_PORT"]) > 1023 and os.environ["TORCHELASTIC_USE_AGENT_STORE"] == "False"
+    monkeypatch.setattr(trainer.strategy, "broadcast", lambda port: 4242)  # the other takes what the first has found
     processes._take_another_port(trainer)
-    assert os.environ["MASTER_PORT"] == "1"
+    assert os.environ["MASTER_PORT"] == "4242"
+
+
+def test_several_machines_meet_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASTER_PORT", "4242")
+    processes._take_another_port(_trainer(devices=2, num_nodes=2, strategy="ddp"))
+    assert os.environ["MASTER_PORT"] == "4242"
 
 
 def test_other_processes_than_torchrun_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,7 +215,10 @@ import os, signal, sys
 from ssl_transfer.cli import main
 from ssl_transfer.running.pace import Pace
 
+after = Pace.on_train_batch_end
+
 def die(self, trainer, *rest):
+    after(self, trainer, *rest)
     if trainer.global_step == 50:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -228,7 +231,7 @@ def test_kill_9_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     """Through the command line, in processes of their own: killed, gone on with, and compared with one undisturbed."""
     killed, whole = RunFolder(tmp_path / "killed"), RunFolder(tmp_path / "whole")
     arguments = [*KILLED, "--trainer.default_root_dir", str(killed.path)]
-    died = subprocess.run([sys.executable, "-c", DYING, *arguments], capture_output=True, text=True)
+    died = subprocess.run([sys.executable, "-c", DYING, *arguments], capture_output=True, text=True, timeout=900)
     assert died.returncode == -signal.SIGKILL, died.stderr
     command = [sys.executable, "-m", "ssl_transfer", *arguments]
     left = torch.load(killed.last, weights_only=True)
