@@ -22,16 +22,17 @@ class SelfTraining(Adaptation):
     first rescaled so that the target's classes become as frequent as `balance` says, and the threshold is a share of
     how sure the network is of the source, both as in AdaMatch (Berthelot et al. 2021, https://arxiv.org/abs/2106.04732).
     Where classes are lost, because one that is learnt first swallows another, begin later (`warmup`) and lower the
-    threshold of the others (`curriculum`, FlexMatch, Zhang et al. 2021, https://arxiv.org/abs/2110.08263). Where the
-    network is right about nearly all of the target from the start, both do harm.
+    threshold of the others (`curriculum`, after FlexMatch, Zhang et al. 2021, https://arxiv.org/abs/2110.08263).
+    Compare: where the network was nearly always right from the start, both did harm.
 
     Args:
         threshold: the least probability that becomes a label, as a share of the mean on source images.
-        curriculum: lower it for classes of which few answers are sure.
         weight: of the loss on target images, against 1 of the source's.
         warmup: share of the fit before target images teach; their weight rises over as much again.
         balance: frequencies that the target's classes are drawn to: `uniform`, those of the `source`, or `none`.
         memory: share of the old frequencies, and of how often each class was sure, kept in a step.
+        curriculum: lower the threshold of classes with fewer sure answers than the surest, measured by what `balance`
+            asks for; so not with `none`.
         views: of target images, where these suit other changes than the source's. None: the adapter's. One of the two
             is needed: without a change a label only confirms what the network says.
 
@@ -46,11 +47,11 @@ class SelfTraining(Adaptation):
     def __init__(
         self,
         threshold: float = 0.9,
-        curriculum: bool = False,
         weight: float = 1.0,
         warmup: float = 0.1,
         balance: Literal["uniform", "source", "none"] = "uniform",
         memory: float = 0.99,
+        curriculum: bool = False,
         views: Views | None = None,
     ) -> None:
         if not 0 <= threshold <= 1:
@@ -63,8 +64,12 @@ class SelfTraining(Adaptation):
             raise ValueError(f"method.balance must be uniform, source or none, not {balance!r}")
         if not 0 <= memory < 1:
             raise ValueError(f"method.memory is a share from 0 to below 1, not {memory}")
-        self.threshold, self.curriculum, self.weight, self.warmup = threshold, curriculum, weight, warmup
-        self.balance, self.memory, self.views = balance, memory, views
+        if curriculum and balance == "none":
+            raise ValueError(
+                "method.curriculum needs to know how frequent classes should be: set method.balance uniform or source"
+            )
+        self.threshold, self.weight, self.warmup = threshold, weight, warmup
+        self.balance, self.memory, self.curriculum, self.views = balance, memory, curriculum, views
 
     def heads(self, feature_dim: int, classes: int) -> nn.Module:
         """No network, but how frequent the classes are among the answers."""
@@ -117,7 +122,7 @@ class Frequencies(nn.Module):
         super().__init__()
         self.register_buffer("source", torch.full((classes,), 1 / classes))
         self.register_buffer("target", torch.full((classes,), 1 / classes))
-        self.register_buffer("sure", torch.zeros(classes))
+        self.register_buffer("sure", torch.full((classes,), 1 / classes))
 
     @torch.no_grad()
     def update(self, source: Tensor, target: Tensor, memory: float) -> None:
@@ -144,11 +149,13 @@ def rebalanced(answers: Tensor, frequencies: Tensor, wanted: Tensor) -> Tensor:
 def eased(sure: Tensor, wanted: Tensor) -> Tensor:
     """What each class's threshold is multiplied by `(K,)`: less, the fewer sure answers it has of those `wanted` of it.
 
-    1 for the class with the most; as long as most answers are not sure, lower for all (equations 5 to 8 of FlexMatch).
+    As in FlexMatch, x / (2 - x) of a class's sure answers beside those of the surest class, but of the latter no more
+    than are wanted. FlexMatch begins with low thresholds for all; between domains the first answers are the worst, and
+    the thresholds begin high.
 
     >>> eased(torch.tensor([0.5, 0.3]), torch.tensor([0.5, 0.5]))
     tensor([1.0000, 0.4286])
     """
-    learnt = sure / wanted.clamp(min=1e-6)
-    learnt = learnt / torch.maximum(learnt.max(), 1 - sure.sum()).clamp(min=1e-6)
+    learnt = (sure / wanted.clamp(min=1e-6)).clamp(max=1)
+    learnt = learnt / learnt.max().clamp(min=1e-6)
     return learnt / (2 - learnt)

@@ -59,29 +59,43 @@ def test_rebalancing_to_what_is_leaves_answers_alone() -> None:
 
 
 def test_a_class_that_is_seldom_sure_has_a_lower_threshold() -> None:
-    """Twenty sure answers of class 0 for one doubtful answer of class 1, which is taken for that."""
-    plain = torch.cat([torch.tensor([[9.0, 0.0]]).repeat(20, 1), torch.tensor([[0.0, 1.0]])])
+    """All answers of class 0 are sure and none of class 1, which would never be learnt."""
+    plain = torch.cat([torch.tensor([[9.0, 0.0]]).repeat(10, 1), torch.tensor([[0.0, 1.0]]).repeat(10, 1)])
     source = _reading(torch.tensor([[9.0, 0.0], [0.0, 9.0]]))
-    for curriculum, taken in ((True, 21), (False, 20)):
-        method = SelfTraining(0.9, curriculum, warmup=0.0, balance="none", memory=0.0)
+    for curriculum, taken in ((True, 1.0), (False, 0.5)):
+        method = SelfTraining(0.9, warmup=0.0, memory=0.0, curriculum=curriculum)
         _, figures = method.loss(method.heads(2, 2), source, _reading(plain, plain), progress=1.0)
-        assert float(figures["taken"]) == pytest.approx(taken / 21)
+        assert float(figures["taken"]) == taken
 
 
-def test_easing_against_a_slow_reference() -> None:
-    """FlexMatch's counts: sigma of a class, the unused images, and the convex map."""
-    sure, count = torch.tensor([10, 4, 0]), 40
-    unused = count - sum(sure.tolist())
-    beta = [3 * n / max(3 * max(sure.tolist()), unused) for n in sure.tolist()]  # of count / 3 images a class
-    wanted = torch.tensor([b / (2 - b) for b in beta])
-    torch.testing.assert_close(eased(sure / count, torch.full((3,), 1 / 3)), wanted)
+def test_easing_is_the_convex_map_of_the_share_of_the_surest_class() -> None:
+    """A class at a time."""
+    sure, wanted = [0.25, 0.1, 0.0], 1 / 3
+    shares = [n / max(sure) for n in sure]
+    slow = torch.tensor([share / (2 - share) for share in shares])
+    torch.testing.assert_close(eased(torch.tensor(sure), torch.full((3,), wanted)), slow)
 
 
 def test_easing_takes_classes_for_what_is_wanted_of_them() -> None:
     """A rare class with all of its images sure is no class that was left behind."""
-    assert eased(torch.tensor([0.8, 0.1]), torch.tensor([0.9, 0.1])).tolist() == pytest.approx([0.8, 1.0], abs=1e-6)
-    assert eased(torch.zeros(2), torch.full((2,), 0.5)).tolist() == [0.0, 0.0]  # nobody sure yet: all teach
+    assert eased(torch.tensor([0.9, 0.1]), torch.tensor([0.9, 0.1])).tolist() == pytest.approx([1.0, 1.0])
     assert eased(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0])).tolist() == [0.0, 1.0]  # a class that never came
+
+
+def test_a_class_that_is_answered_too_often_opens_no_other_threshold() -> None:
+    """As of a rare class that has swallowed some of another: the rest has all its sure answers but a tenth."""
+    sure, wanted = torch.tensor([0.45, 0.45, 0.01]), torch.tensor([0.4995, 0.4995, 0.001])
+    assert eased(sure, wanted).tolist() == pytest.approx([0.82, 0.82, 1.0], abs=0.01)
+
+
+def test_a_fit_begins_with_the_whole_threshold() -> None:
+    """Before anything is known of the classes, only what is sure is taken."""
+    method = SelfTraining(0.9, warmup=0.0, curriculum=True)
+    plain, source = torch.tensor([[0.5, 0.0], [0.0, 0.5]]), _reading(torch.tensor([[9.0, 0.0], [0.0, 9.0]]))
+    heads = method.heads(2, 2)
+    for _ in range(20):
+        _, figures = method.loss(heads, source, _reading(plain, plain), progress=1.0)
+        assert float(figures["taken"]) == 0
 
 
 def test_the_weight_waits_and_then_rises() -> None:
@@ -97,6 +111,7 @@ def test_the_weight_waits_and_then_rises() -> None:
         ({"warmup": 0.5}, "method.warmup is a share"),
         ({"balance": "even"}, "method.balance must be uniform, source or none"),
         ({"memory": 1.0}, "method.memory is a share"),
+        ({"curriculum": True, "balance": "none"}, "method.curriculum needs to know how frequent classes should be"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, object], words: str) -> None:
