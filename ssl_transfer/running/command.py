@@ -22,6 +22,7 @@ from ssl_transfer.running.calm import calm
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.processes import check_alone, check_processes, check_shares, check_split, parting
 from ssl_transfer.running.recorder import RunCheckpoint
+from ssl_transfer.running.shipped import with_shipped
 
 DEFAULT_DIRECTORY = "runs/last"
 
@@ -30,7 +31,7 @@ DEFAULT_DIRECTORY = "runs/last"
 def run_training_verb(verb: str, arguments: list[str]) -> int:
     """Run one of LightningCLI's verbs."""
     try:
-        TrainingCommand(args=[verb, *first_things_first(arguments)])
+        TrainingCommand(args=[verb, *first_things_first(with_shipped(arguments))])
     except MisconfigurationException as error:  # Lightning's word for what a user cannot have, such as no GPU
         raise ValueError(str(error)) from error
     return 0
