@@ -61,6 +61,7 @@ _PUBLIC = {
     "Target": "ssl_transfer.downstream",
     "UMAP": "ssl_transfer.downstream",
     "Views": "ssl_transfer.data.views",
+    "compare_runs": "ssl_transfer.running.compared",
     "fit": "ssl_transfer.running.fit",
     "load_autoencoder": "ssl_transfer.encoders",
     "load_encoder": "ssl_transfer.encoders",
@@ -132,6 +133,7 @@ if TYPE_CHECKING:
     from ssl_transfer.pretraining import DenoisingAutoencoder as DenoisingAutoencoder
     from ssl_transfer.pretraining import RotationPrediction as RotationPrediction
     from ssl_transfer.pretraining import SimCLR as SimCLR
+    from ssl_transfer.running.compared import compare_runs as compare_runs
     from ssl_transfer.running.fit import fit as fit
     from ssl_transfer.running.fit import predict as predict
     from ssl_transfer.running.fit import test as test

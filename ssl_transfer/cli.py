@@ -20,6 +20,7 @@ train and use
 decide
   advise     freeze, tune or start over, before training: ssl-transfer advise runs/a/encoder labelled/ --label_budget 20
   evidence   did pretraining help, from one label a class to all: ssl-transfer evidence runs/a/encoder labelled/
+  compare    finished runs side by side, best first: ssl-transfer compare runs/a runs/b
   shift      how a new domain differs, and which adaptation suits: ssl-transfer shift labelled/ new/ --out shift/
 
 look
@@ -35,7 +36,7 @@ hand over
 Every verb explains itself: ssl-transfer VERB --help.  A mistake gets one line; --debug shows the traceback.
 """
 TRAINING = ("fit", "validate", "test", "predict")
-VERBS = (*TRAINING, "demo", "scan", "inspect", "embed", "explore", "advise", "evidence", "shift", "export")
+VERBS = (*TRAINING, "demo", "scan", "inspect", "embed", "explore", "advise", "evidence", "compare", "shift", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

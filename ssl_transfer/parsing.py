@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
@@ -48,14 +49,45 @@ def known_options(parser: Any) -> list[str]:
 
 def call(function: Callable[..., int], arguments: Sequence[str], program: str) -> int:
     """Call a verb's function with arguments parsed by its signature."""
+    return int(function(**values_of(function, arguments, program)) or 0)
+
+
+def values_of(function: Callable[..., int], arguments: Sequence[str], program: str) -> dict[str, Any]:
+    """A verb's arguments as its function takes them."""
     parser = Parser(prog=program, description=(function.__doc__ or "").strip().split("\n\n")[0])
     parser.add_argument("--config", action=ActionConfigFile, help="read arguments from a YAML file")
     parser.add_function_arguments(function, as_positional=True)
+    for action in parser._actions:
+        if action.dest == _list_parameter(function):
+            action.metavar = f"{action.dest} ..."
     with in_plain_words(parser):
-        parsed = parser.instantiate(parser.parse_args(with_flags(function, arguments)))
-    values = parsed.as_dict()
+        parsed = parser.instantiate(parser.parse_args(with_list(function, with_flags(function, arguments))))
+    values: dict[str, Any] = parsed.as_dict()
     values.pop("config", None)
-    return int(function(**values) or 0)
+    return values
+
+
+def with_list(function: Callable[..., int], arguments: Sequence[str]) -> list[str]:
+    """Arguments of which all words beside options are one list, where the function's first parameter is a list.
+
+    >>> def verb(runs: list[str], by: str = "") -> int: return 0
+    >>> with_list(verb, ["a", "b", "--by", "c"]), with_list(verb, ["--by=c", "a"])
+    (['["a", "b"]', '--by', 'c'], ['["a"]', '--by=c'])
+    """
+    if _list_parameter(function) is None:
+        return list(arguments)
+    words: list[str] = []
+    options: list[str] = []
+    for argument, before in zip(arguments, ["", *arguments], strict=False):
+        of_an_option = before.startswith("-") and "=" not in before
+        (options if argument.startswith("-") or of_an_option else words).append(argument)
+    return [json.dumps(words), *options] if words else options
+
+
+def _list_parameter(function: Callable[..., int]) -> str | None:
+    """The name of the first parameter, if it is a list."""
+    first = next(iter(signature(function).parameters.values()))
+    return first.name if first.annotation in ("list[str]", list[str]) else None
 
 
 def with_flags(function: Callable[..., int], arguments: Sequence[str]) -> list[str]:

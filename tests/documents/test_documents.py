@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from ssl_transfer.cli import TRAINING, main
-from ssl_transfer.parsing import Parser, with_flags
+from ssl_transfer.parsing import values_of
 from tests.documents import scratch
 from tests.documents.blocks import ROOT, Block, Command, blocks_of, commands_of, pages, read_blocks
 from tests.documents.shortened import NOT_RUN, ONLY_PARSED, Folders, given, shorten_python, shortened
@@ -68,11 +68,7 @@ def parses(words: list[str]) -> bool:
             return main([*words, "--print_config"]) == 0
         except SystemExit as told:
             return not told.code
-    parser = Parser(prog=verb)
-    function = getattr(import_module(f"ssl_transfer.commands.{verb}"), verb)
-    parser.add_function_arguments(function, as_positional=True)
-    parser.parse_args(with_flags(function, rest))
-    return True
+    return bool(values_of(getattr(import_module(f"ssl_transfer.commands.{verb}"), verb), rest, verb))
 
 
 def of_ours(words: list[str]) -> list[str] | None:

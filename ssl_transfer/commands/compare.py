@@ -1,0 +1,90 @@
+"""`compare`: finished runs side by side, and which of them is the best on validation images."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ssl_transfer.files import whole_file
+from ssl_transfer.reporting.formats import duration, number
+from ssl_transfer.running.compared import ComparedRun, ComparedRuns, compare_runs, shared_figures
+
+LABEL_WIDTH, RUN_WIDTH = 36, 21
+
+
+def compare(runs: list[str], by: str | None = None, out: str | None = None) -> int:
+    """Compare finished runs: what they were told differently, and what they reached on validation images, best first.
+
+    Example: ssl-transfer compare runs/source_only runs/dann runs/cdan --by val/bnm
+
+    No image is read again, and no run is chosen by a test: its figures are in the table of `out` alone.
+
+    Args:
+        runs: the folders of two or more finished runs.
+        by: the figure that decides, such as val/accuracy; by default the one by which the runs chose their epochs.
+        out: a CSV file to write, a row a run with every figure, those of a test included.
+    """
+    target = Path(out).expanduser() if out is not None else None
+    if target is not None and target.is_dir():
+        raise ValueError(f"--out {out} is a folder: give the CSV file to write")
+    found = compare_runs(runs, by)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
+    for table in tables(found, console.width):
+        console.print(table)
+    for remark in found.remarks:
+        console.print(escape(remark))
+    best = found.runs[0]
+    console.print(f"best by {found.by}: [bold]{escape(best.name)}[/bold]")
+    if target is not None:
+        _write(found.rows(), target)
+        print(f"wrote {out}")
+    return 0
+
+
+def tables(found: ComparedRuns, width: int) -> list[Table]:
+    """As many runs side by side as the width has room for, best first."""
+    room = max(1, (width - LABEL_WIDTH) // RUN_WIDTH)
+    parts = [found.runs[start : start + room] for start in range(0, len(found.runs), room)]
+    return [_table(found, part) for part in parts]
+
+
+def _table(found: ComparedRuns, runs: tuple[ComparedRun, ...]) -> Table:
+    table = Table("", *(escape(run.name) for run in runs))
+    for column in table.columns:
+        column.overflow = "fold"
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in found.differing:
+        table.add_row(escape(name), *(escape(_short(run.settings.get(name, "–"))) for run in runs))
+    table.add_section()
+    table.add_row(found.by, *(_figure(run, found.by) for run in runs), style="bold")
+    for name in shared_figures(found.runs):
+        if name != found.by:
+            table.add_row(name, *(_figure(run, name) for run in runs))
+    table.add_section()
+    table.add_row("time", *(duration(run.figure("wall_seconds") or 0.0) for run in runs))
+    return table
+
+
+def _figure(run: ComparedRun, name: str) -> str:
+    value = run.figure(name)
+    return "–" if value is None else number(value, 4)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _write(rows: list[dict[str, Any]], path: Path) -> None:
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
