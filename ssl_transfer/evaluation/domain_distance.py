@@ -37,6 +37,32 @@ def proxy_a_distance(first: Tensor, second: Tensor, seed: int = 0, l2: float = _
     return max(0.0, 2 * (1 - 2 * error))
 
 
+def distance_within_classes(
+    first: Tensor, first_classes: Tensor, second: Tensor, second_classes: Tensor, seed: int = 0
+) -> tuple[float, float]:
+    """The proxy A-distance of two sets of rows with classes made equally frequent, and its standard error.
+
+    Of each class as many rows of either set are drawn by `seed` as the poorer has. What is left is how much the sets
+    differ within classes: 0 where only the classes' frequencies do. first `(N, D)` with classes `(N,)`, second
+    `(M, D)` with `(M,)`. The error is that of as many coins as there are rows: the largest, that of a distance of 0.
+
+    >>> x, classes = torch.tensor([[0.0], [9.0]]).repeat(8, 1), torch.tensor([0, 1]).repeat(8)
+    >>> distance_within_classes(x, classes, x[::2].repeat(9, 1), classes[::2].repeat(9))[0]
+    0.0
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rows: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for each in first_classes.unique():
+        own = [torch.nonzero(classes == each).flatten().cpu() for classes in (first_classes, second_classes)]
+        count = min(map(len, own))
+        for kept, found in zip(rows, own, strict=True):
+            kept.append(found[torch.randperm(len(found), generator=generator)[:count]])
+    drawn = [values[torch.cat(kept).to(values.device)] for values, kept in zip((first, second), rows, strict=True)]
+    count = len(drawn[0]) // 2 * 2
+    error = 4 * 0.5 / (2 * count) ** 0.5 if count else float("nan")
+    return proxy_a_distance(drawn[0], drawn[1], seed), error
+
+
 def domain_logits(first: Tensor, second: Tensor, seed: int = 0, grid: Sequence[float] = (_L2,)) -> Tensor:
     """Held-out logits `(G, N + M)` that a row is of the second set, for each l2 of a falling grid.
 

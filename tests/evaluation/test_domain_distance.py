@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics.image.fid import _compute_fid
 
-from ssl_transfer.evaluation.domain_distance import frechet_distance, proxy_a_distance
+from ssl_transfer.evaluation.domain_distance import distance_within_classes, frechet_distance, proxy_a_distance
 
 
 def cloud(count: int, width: int = 4, seed: int = 0) -> Tensor:
@@ -37,6 +37,22 @@ def test_the_sets_count_alike_and_the_seed_draws() -> None:
     assert proxy_a_distance(first, second, seed=3) != proxy_a_distance(first, second, seed=4)
     assert proxy_a_distance(first, second) < 1.2  # nine in ten would be right by answering "first"
     assert torch.tensor(proxy_a_distance(first, second[:3])).isnan()
+
+
+def test_classes_of_other_frequencies_are_near_within_classes() -> None:
+    """Two clouds, of which the second set has mostly the one: far apart as they are, and alike class by class."""
+    classes, rarer = (torch.rand(2000, generator=torch.Generator().manual_seed(5)) < p for p in (0.5, 0.95))
+    first, second = cloud(2000) + 6 * classes[:, None], cloud(2000, seed=1) + 6 * rarer[:, None]
+    assert proxy_a_distance(first, second) > 0.8
+    found, error = distance_within_classes(first, classes, second, rarer)
+    rows = 2 * int((~rarer).sum() + classes.sum())  # as many as the poorer set has of either class
+    assert found <= 2 * error and error == pytest.approx(2 / rows**0.5, rel=0.01)
+    assert distance_within_classes(first, classes, second + 8, rarer)[0] > 1.8
+
+
+def test_sets_without_a_common_class_have_no_distance_within_classes() -> None:
+    zeros, ones = torch.zeros(40).long(), torch.ones(40).long()
+    assert torch.tensor(distance_within_classes(cloud(40), zeros, cloud(40), ones)).isnan().all()
 
 
 def test_known_gaussians() -> None:

@@ -29,7 +29,7 @@ def figures_without(encoder: Encoder, head: tuple[Tensor, Tensor], data: Any, de
 
 def _figures(encoder: Encoder, head: nn.Module, data: Any, device: torch.device) -> Calibrated:
     source, target = (judge(encoder, head, data.domain_loader("val", own), device) for own in (False, True))
-    return Calibrated.of(source, target)
+    return Calibrated.of(source, target).with_distance(source, target)
 
 
 def load(path: str | Path) -> FittedClassifier:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ssl_transfer.downstream.adaptation.base import Map, mapped
 from ssl_transfer.encoders import Encoder
+from ssl_transfer.evaluation.domain_distance import distance_within_classes
 from ssl_transfer.evaluation.features import encode
 from ssl_transfer.evaluation.target_risk import density_ratio
 from ssl_transfer.evaluation.validator_errors import Estimate, estimates
@@ -115,10 +116,12 @@ class Calibrated:
     Args:
         estimates: a figure by its short name, with what each image has to do with it.
         target_classes: with how many classes target images are answered, as an effective number; it has no vote.
+        apart: what `with_distance` adds.
     """
 
     estimates: dict[str, Estimate]
     target_classes: float
+    apart: float = math.nan
 
     @classmethod
     def of(cls, source: Judged, target: Judged) -> Calibrated:
@@ -137,14 +140,31 @@ class Calibrated:
         )
         return cls(found, classes)
 
+    def with_distance(self, source: Judged, target: Judged) -> Calibrated:
+        """With the largest proxy A-distance that source and target may have among images that are answered alike.
+
+        That is two standard errors above the one that was found. Where it is small the features of a class are
+        distributed alike in both domains, so the network is as good in the target as in the source, and the domains
+        differ in the frequencies of their classes at most.
+        """
+        source, target = source.few(), target.few()
+        if not self.estimates:
+            return self
+        found, error = distance_within_classes(
+            source.features, source.logits.argmax(1), target.features, target.logits.argmax(1)
+        )
+        return replace(self, apart=found + CLEAR * error)
+
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {"estimates": {k: vars(own) for k, own in self.estimates.items()}, "classes": self.target_classes}
+        of = {name: vars(own) for name, own in self.estimates.items()}
+        return {"estimates": of, "classes": self.target_classes, "apart": self.apart}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Calibrated:
         """What `state` gave."""
-        return cls({name: Estimate(**own) for name, own in state["estimates"].items()}, state["classes"])
+        of = {name: Estimate(**own) for name, own in state["estimates"].items()}
+        return cls(of, state["classes"], state.get("apart", math.nan))
 
 
 def _finite(*judged: Judged) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from ssl_transfer.downstream.adaptation.judging import FEWEST, Calibrated, Votes
@@ -9,6 +10,7 @@ from ssl_transfer.downstream.adaptation.judging import FEWEST, Calibrated, Votes
 FEW_CLASSES = 0.5  # of those that the other network answers with: fewer are a collapse
 HALF_WAY = 0.5  # from chance to no error on the source: below, the network may be of little use
 FEWER = 0.9  # of those that the other network answers with: fewer may have been lost
+ALIKE = 0.3  # proxy A-distance: a linear classifier of domains is right at most 57.5 % of the time
 FINE = 0.05  # of bnm, which lies between 0 and 1: where a smaller difference shows, none is a finding
 TOO_FEW = (
     f"the validators compare by {FEWEST} labelled images of the source and {FEWEST} of the target at least, and "
@@ -22,19 +24,22 @@ def figures(adapted: Calibrated, plain: Calibrated) -> dict[str, float]:
 
     `validators_for_adapting` is the share that clearly prefers the adapted one, `validators_against` the share that
     clearly prefers the other, `validators_asked` of how many, `validators_margin` how large a difference in `bnm` would
-    have been clear, and `compared_classes` with how many classes the other answers target images, as an effective
-    number.
+    have been clear, `compared_classes` with how many classes the other answers target images, as an effective
+    number, and `compared_distance` how far apart at most, as a proxy A-distance, its features hold images of the two
+    domains that it answers alike.
     """
     votes = Votes.of(adapted, plain)
     if not votes.asked:
         return {}
-    return {
+    told = {
         "validators_for_adapting": votes.preferring / votes.asked,
         "validators_against": votes.against / votes.asked,
         "validators_asked": float(votes.asked),
         "validators_margin": votes.margin,
         "compared_classes": plain.target_classes,
+        "compared_distance": plain.apart,
     }
+    return {name: value for name, value in told.items() if math.isfinite(value)}
 
 
 def has_collapsed(told: Mapping[str, float]) -> bool:
@@ -75,6 +80,12 @@ def line(told: Mapping[str, float], other: str, why_none: str = "") -> str:
     against = told.get("val/validators_against", 1 - preferring)  # older checkpoints know no margin
     counted = f"{round(preferring * asked)} of {asked} validators clearly prefer the adapted network to {other}"
     end = "no label of the target was read"
+    if preferring > 0.5 and told.get("val/compared_distance", math.inf) <= ALIKE:
+        return (
+            f"do not adapt, as far as can be told: {counted}, but images that this answers alike look alike to it in "
+            f"both domains (proxy A-distance below {told['val/compared_distance']:.2f}), so at most the classes' "
+            f"frequencies differ, and validators like answers spread over all classes; {end}: {CURE}"
+        )
     if preferring > 0.5:
         return f"adapt: {counted}; {end}{'' if has_learnt(told, HALF_WAY) else _little(told)}{_lost(told)}"
     if has_collapsed(told):

@@ -147,6 +147,29 @@ def test_a_collapsed_comparison_does_not_win_by_default() -> None:
     assert "as many as 8.0 equally frequent classes, the other with 9.9: see in the predictions" in lost
 
 
+def test_a_target_that_differs_in_class_frequencies_alone_is_no_reason_to_adapt() -> None:
+    told = {**logged(3, 3, 0), "val/compared_distance": 0.12, "val/compared_classes": 5.0}
+    said = verdict.line(told, "runs/plain/model")
+    assert said.startswith("do not adapt, as far as can be told: 3 of 3 validators clearly prefer")
+    assert "(proxy A-distance below 0.12)" in said and "at most the classes' frequencies differ" in said
+    assert verdict.line({**told, "val/compared_distance": 1.9}, "a").startswith("adapt:")
+
+
+def test_how_far_apart_what_is_answered_alike_may_be() -> None:
+    source, target = judged(600, 3.0, 0, True), judged(600, 3.0, 1, False)
+    rare = Judged(*(values[target.logits.argmax(1) == 0] for values in vars(target).values()))
+    for own, alike in ((target, True), (rare, True), (judged(60, 3.0, 1, False), False)):
+        found = Calibrated.of(source, own).with_distance(source, own)
+        assert (found.apart <= verdict.ALIKE) == alike  # of few images it is not known
+        assert Calibrated.from_state(found.state()).apart == found.apart
+    far = Judged(target.index, target.features + 20, target.logits, target.targets)
+    apart = Calibrated.of(source, far).with_distance(source, far)
+    assert apart.apart >= 2 and verdict.figures(apart, apart)["compared_distance"] == apart.apart
+    few = Calibrated.of(source, judged(19, 1.0, 1, False))
+    assert few.with_distance(source, judged(19, 1.0, 1, False)) == few
+    assert "compared_distance" not in verdict.figures(Calibrated.of(source, target), Calibrated.of(source, target))
+
+
 def logged(asked: int, preferring: int, against: int) -> dict[str, float]:
     return {
         "val/validators_for_adapting": preferring / asked,
