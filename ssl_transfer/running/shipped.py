@@ -62,4 +62,6 @@ def _installed() -> list[Path]:
     except PackageNotFoundError:
         return []
     own = [path for path in record if path.parts[-4:-2] == ("ssl_transfer", FOLDER) and path.suffix == ".yaml"]
-    return [Path(str(path.locate())).resolve() for path in own]
+    found = [Path(str(path.locate())).resolve() for path in own]
+    beside = Path(ssl_transfer.__file__).resolve().parents[1] / "share" / "ssl_transfer" / FOLDER
+    return [path for path in found if path.exists()] or list(beside.glob("*/*.yaml"))  # of pip install --target
