@@ -76,12 +76,13 @@ def with_list(function: Callable[..., int], arguments: Sequence[str]) -> list[st
     """
     if _list_parameter(function) is None:
         return list(arguments)
-    words: list[str] = []
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    words = list(arguments[end + 1 :])
     options: list[str] = []
-    for argument, before in zip(arguments, ["", *arguments], strict=False):
+    for argument, before in zip(arguments[:end], ["", *arguments], strict=False):
         of_an_option = before.startswith("-") and "=" not in before
         (options if argument.startswith("-") or of_an_option else words).append(argument)
-    return [json.dumps(words), *options] if words else options
+    return [json.dumps(words, ensure_ascii=False), *options] if words else options
 
 
 def _list_parameter(function: Callable[..., int]) -> str | None:

@@ -29,23 +29,31 @@ def compare(runs: list[str], by: str | None = None, out: str | None = None) -> i
         by: the figure that decides, such as val/accuracy; by default the one by which the runs chose their epochs.
         out: a CSV file to write, a row a run with every figure, those of a test included.
     """
-    target = Path(out).expanduser() if out is not None else None
-    if target is not None and target.is_dir():
-        raise ValueError(f"--out {out} is a folder: give the CSV file to write")
+    target = None if out is None else _target(out)
     found = compare_runs(runs, by)
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=120)
+        console = Console(highlight=False, emoji=False, width=120)
     for table in tables(found, console.width):
         console.print(table)
-    for remark in found.remarks:
-        console.print(escape(remark))
     best = found.runs[0]
-    console.print(f"best by {found.by}: [bold]{escape(best.name)}[/bold]")
+    against = ", but its verdict is not to adapt" if best.verdict.startswith("do not") else ""
+    for told in (*found.remarks, f"best by {found.by}: {best.name}{against}"):
+        console.print(escape(told), soft_wrap=True)
     if target is not None:
         _write(found.rows(), target)
-        print(f"wrote {out}")
+        console.print(f"wrote {escape(str(out))}", soft_wrap=True)
     return 0
+
+
+def _target(out: str) -> Path:
+    path = Path(out).expanduser()
+    if path.is_dir():
+        raise ValueError(f"--out {out} is a folder: give the CSV file to write")
+    blocked = [folder for folder in path.parents if folder.exists() and not folder.is_dir()]
+    if blocked:
+        raise ValueError(f"--out {out}: {blocked[0]} is a file, not a folder")
+    return path
 
 
 def tables(found: ComparedRuns, width: int) -> list[Table]:
@@ -69,7 +77,7 @@ def _table(found: ComparedRuns, runs: tuple[ComparedRun, ...]) -> Table:
         if name != found.by:
             table.add_row(name, *(_figure(run, name) for run in runs))
     table.add_section()
-    table.add_row("time", *(duration(run.figure("wall_seconds") or 0.0) for run in runs))
+    table.add_row("time", *(_time(run) for run in runs))
     return table
 
 
@@ -78,9 +86,15 @@ def _figure(run: ComparedRun, name: str) -> str:
     return "–" if value is None else number(value, 4)
 
 
+def _time(run: ComparedRun) -> str:
+    seconds = run.figure("wall_seconds")
+    return "–" if seconds is None else duration(seconds)
+
+
 def _short(value: Any) -> str:
+    """A setting; of a long one, such as a path, the end, where two differ."""
     text = str(value)
-    return text if len(text) <= 40 else f"{text[:39]}…"
+    return text if len(text) <= 40 else f"…{text[-39:]}"
 
 
 def _write(rows: list[dict[str, Any]], path: Path) -> None:

@@ -47,6 +47,7 @@ class RotationPrediction(Objective):
         optimisation: Optimisation | None = None,
     ) -> None:
         super().__init__(encoder or EncoderSpec(pool=3), optimisation)
+        self.chosen_views = [views]  # as it was given, for config.yaml
         self.views = views or Views(crop_scale=(0.5, 1.0), horizontal_flip=0.0)
         if self.views.vertical_flip > 0:
             raise ValueError(

@@ -53,6 +53,7 @@ class SimCLR(Objective):
         super().__init__(encoder or EncoderSpec(pool=3), optimisation)
         if temperature <= 0:
             raise ValueError(f"model.temperature must be above 0, not {temperature}; 0.1 to 0.5 is usual")
+        self.chosen_views = [views]  # as it was given, for config.yaml
         self.views = views or Views()
         self.temperature = temperature
         self.hidden_dim = hidden_dim

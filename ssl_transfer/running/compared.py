@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import yaml
 
+from ssl_transfer.downstream.adaptation import judging
+from ssl_transfer.pretraining.monitor import Monitor
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.recorder import RunCheckpoint
 
-SETTINGS = ("model", "data", "trainer", "seed_everything")  # of config.yaml, in this order
+SETTINGS = ("model", "data", "trainer", "checkpoint", "monitor", "seed_everything")  # of config.yaml, in this order
+DEFAULTS = {"trainer": pl.Trainer, "checkpoint": RunCheckpoint, "monitor": Monitor}  # whose defaults are not told
 NO_SETTING = ("trainer.default_root_dir", "trainer.enable_", "trainer.logger", "trainer.callbacks", "trainer.profiler")
-CLOSE = 0.01  # of shares such as an accuracy
+SAME_LOSS = ("model.encoder", "model.optimisation", "trainer", "checkpoint", "monitor", "seed_everything")
+LOWER_IS_BETTER = (*RunCheckpoint.LOWER_IS_BETTER, "noise_share", "validators_against")
+NEITHER = (  # figures that tell, but of which neither more nor less is better
+    *("source_answers", "source_classes", "target_classes", "compared_classes", "compared_distance", "clusters"),
+    *("calibration_images", "threshold", "view_difference", "raw_pixels", "validators_asked", "validators_margin"),
+    *("_low", "_high"),
+)
+SHARES = ("accuracy", "bnm", "f1_macro", "auroc", "precision", "nmi", "ari")
+CLOSE = 0.01  # of a share: less than another seed may change
 VERDICTS = ("adapt", "do not adapt")  # the others only say that none was asked for, or that none can be given
-NO_OBJECTIVE = ("model.encoder", "model.optimisation")  # the loss means the same whatever these are
 
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One of them: its folder, `metrics.json`, flat settings, and the fingerprint of its images."""
+    """One of them: its folder, `metrics.json`, flat settings, and the data as its saved network describes them."""
 
     name: str
     folder: RunFolder
     metrics: dict[str, Any]
     settings: dict[str, Any]
-    images: str | None
+    data: dict[str, Any]
 
     def figure(self, name: str) -> float | None:
         """One of its figures, or `None` if it was not measured or is not finite."""
         value = self.metrics.get(name)
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return float(value) if usable else None  # type: ignore[arg-type]
+
+    @property
+    def verdict(self) -> str:
+        """That of an adaptation, where it is one; empty without."""
+        told = str(self.metrics.get("verdict") or "")
+        return told if told.startswith(VERDICTS) else ""
 
 
 @dataclass(frozen=True)
@@ -54,13 +74,15 @@ class ComparedRuns:
         return self.runs[0].folder
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row a run: its folder, the settings that differ, and every figure, those of a test included."""
-        figures = sorted({name for run in self.runs for name, value in run.metrics.items() if _is_figure(name, value)})
+        """A row a run: its folder, the settings that differ, its time, and every figure, a test's included."""
+        figures = sorted(
+            {name for run in self.runs for name in run.metrics if "/" in name and run.figure(name) is not None}
+        )
         return [
             {
                 "run": run.name,
                 **{name: run.settings.get(name) for name in self.differing},
-                **{name: run.figure(name) for name in figures},
+                **{name: run.figure(name) for name in ("wall_seconds", *figures)},
             }
             for run in self.runs
         ]
@@ -73,30 +95,38 @@ def compare_runs(runs: Sequence[str | Path | RunFolder], by: str | None = None) 
         runs: the folders of two or more.
         by: a figure that all have, such as `val/bnm`; by default the one by which each of them chose its epoch.
 
-    Raises ValueError for a folder without a finished fit, for a figure that a run lacks, and for a test's; also where
-    the runs chose their epochs by different figures, or by losses of different objectives, and `by` is not given.
+    Raises ValueError for a folder without a finished fit or with a damaged file, for a figure that a run lacks or of
+    which neither more nor less is better, and for a test's; also where the runs chose their epochs by different
+    figures, or by losses that mean different things, and `by` is not given.
     """
     folders = [run if isinstance(run, RunFolder) else RunFolder(run) for run in runs]
     _check_folders(folders)
     read = [_read(folder) for folder in folders]
-    differing = _differing([run.settings for run in read])
-    chosen = by or _common_criterion(read, differing)
+    differing = differing_settings([run.settings for run in read])
+    chosen = _common_criterion(read, differing) if by is None else by
     _check_figure(read, chosen)
-    sign = 1 if chosen.endswith(RunCheckpoint.LOWER_IS_BETTER) else -1
-    ranked = sorted(read, key=lambda run: sign * (run.figure(chosen) or 0.0))
-    return ComparedRuns(chosen, tuple(ranked), differing, tuple(_remarks(ranked, chosen)))
+    ranked = _ranked(read, chosen)
+    return ComparedRuns(chosen, tuple(ranked), differing, tuple(_remarks(ranked, chosen, differing)))
 
 
 def shared_figures(runs: Sequence[ComparedRun]) -> list[str]:
     """The figures on validation images that every run has."""
-    names = [name for name, value in runs[0].metrics.items() if name.startswith("val/") and _is_figure(name, value)]
+    names = [name for name in runs[0].metrics if name.startswith("val/")]
     return sorted(name for name in names if all(run.figure(name) is not None for run in runs))
+
+
+def _ranked(runs: Sequence[ComparedRun], by: str) -> list[ComparedRun]:
+    sign = 1 if by.endswith(LOWER_IS_BETTER) else -1
+    return sorted(runs, key=lambda run: sign * (run.figure(by) or 0.0))
+
+
+# ---- reading
 
 
 def _check_folders(folders: Sequence[RunFolder]) -> None:
     if len(folders) < 2:
         raise ValueError(f"two or more runs can be compared, not {len(folders)}: give their folders")
-    without = [str(folder.path) for folder in folders if "checkpoint" not in folder.metrics()]
+    without = [str(folder.path) for folder in folders if "checkpoint" not in _mapping(folder.metrics_file, json.loads)]
     if without:
         raise ValueError(f"no finished fit (no checkpoint in metrics.json) in {', '.join(without)}: leave it out")
     paths = [folder.path.resolve() for folder in folders]
@@ -106,20 +136,36 @@ def _check_folders(folders: Sequence[RunFolder]) -> None:
 
 
 def _read(folder: RunFolder) -> ComparedRun:
-    told: dict[str, Any] = {}
-    if folder.config.exists():
-        told = yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}
-    settings = {name: value for part in SETTINGS if part in told for name, value in flat(part, told[part])}
+    told = _mapping(folder.config, yaml.safe_load)
+    parts = [part for part in SETTINGS if part in told or part in DEFAULTS]
+    settings = {name: value for part in parts for name, value in flat(part, _asked(part, told))}
     kept = {name: value for name, value in settings.items() if not name.startswith(NO_SETTING)}
-    return ComparedRun(str(folder.path), folder, folder.metrics(), kept, _fingerprint(folder))
+    saved = next((path for path in (folder.model, folder.encoder) if (path / "config.json").exists()), folder.model)
+    data = _mapping(saved / "config.json", json.loads).get("data")
+    metrics = _mapping(folder.metrics_file, json.loads)
+    return ComparedRun(str(folder.path), folder, metrics, kept, data if isinstance(data, dict) else {})
 
 
-def _fingerprint(folder: RunFolder) -> str | None:
-    for config in (folder.model / "config.json", folder.encoder / "config.json"):
-        if config.exists():
-            found = json.loads(config.read_text(encoding="utf-8")).get("data", {}).get("fingerprint")
-            return None if found is None else str(found)
-    return None
+def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """What a file holds; nothing without the file."""
+    if not path.exists():
+        return {}
+    try:
+        found = parse(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged, as it holds no mapping: leave its run out, or fit it again")
+    return found
+
+
+def _asked(part: str, told: Mapping[str, Any]) -> Any:
+    """What was asked of the trainer, say, without what is so by default, which Python's runs do not tell."""
+    value = told.get(part) or {} if part in DEFAULTS else told[part]
+    if part not in DEFAULTS or not isinstance(value, Mapping):
+        return value
+    known = signature(DEFAULTS[part].__init__).parameters  # type: ignore[misc]
+    return {key: each for key, each in value.items() if key not in known or each != known[key].default}
 
 
 def flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -131,34 +177,78 @@ def flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, Mapping):
         yield name, value
         return
+    inner: Any = value
     if "class_path" in value:
         yield name, str(value["class_path"]).rsplit(".", 1)[-1]
         inner = value.get("init_args") or {}
     else:
-        yield name, value.get("name", "given")
-        inner = value
-    for key, item in inner.items():
+        yield name, value.get("name", Given())
+    for key, item in inner.items() if isinstance(inner, Mapping) else ():
         yield from flat(f"{name}.{key}", item)
 
 
-def _differing(settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Settings of which two runs that have them have different ones; a class tells for those that only it has."""
+class Given:
+    """Stands for a mapping, whose settings are told one by one."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Given)
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __str__(self) -> str:
+        return "given"
+
+
+def differing_settings(settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The settings in which runs differ. What only a class of one of them has is told by the name of the class."""
     names = dict.fromkeys(name for each in settings for name in each)
-    return tuple(name for name in names if len({repr(each[name]) for each in settings if name in each}) > 1)
+    return tuple(name for name in names if _differs(name, settings))
+
+
+def _differs(name: str, settings: Sequence[Mapping[str, Any]]) -> bool:
+    values = [each[name] for each in settings if name in each]
+    if any(value != values[0] for value in values):
+        return True
+    above = name.rpartition(".")[0]
+    lacking = [each for each in settings if name not in each and _holds(each, above)]
+    having = [each[above] for each in settings if name in each and above in each]
+    return values[0] is not None and any(each[above] == value for each in lacking for value in having)
+
+
+def _holds(settings: Mapping[str, Any], above: str) -> bool:
+    """Whether a setting has others within it."""
+    return any(name.startswith(f"{above}.") for name in settings) or isinstance(settings.get(above), Given)
+
+
+# ---- which figure
 
 
 def _common_criterion(runs: Sequence[ComparedRun], differing: Sequence[str]) -> str:
-    criteria = {run.metrics.get("best_by") for run in runs}
-    known = ", ".join(shared_figures(runs)) or "none"
-    if len(criteria) > 1 or None in criteria:
+    criteria = {run.name: run.metrics.get("best_by") for run in runs}
+    known = {by for by in criteria.values() if by is not None}
+    if len(known) != 1:
+        told = ", ".join(f"{name} by {by}" for name, by in criteria.items() if by is not None)
         raise ValueError(
-            f"these runs chose their epochs by {', '.join(sorted(map(str, criteria)))}: say --by; all have {known}"
+            f"these runs chose their epochs by different figures ({told}): {_choice(runs)}"
+            if known
+            else f"none of these runs chose an epoch: {_choice(runs)}"
         )
-    by = str(criteria.pop())
-    other = [name for name in differing if name.startswith("model") and not name.startswith(NO_OBJECTIVE)]
+    by = str(known.pop())
+    lacking = [run.name for run in runs if run.figure(by) is None]
+    if lacking:
+        raise ValueError(f"{', '.join(lacking)} chose no epoch by {by}, as the others did: {_choice(runs)}")
+    other = [name for name in differing if not name.startswith(SAME_LOSS) and name != "data.seed"]
     if by.endswith("loss") and other:
-        raise ValueError(f"a loss means another thing where {other[0]} differs: say --by; all have {known}")
+        raise ValueError(f"a loss means another thing where {other[0]} differs: {_choice(runs)}")
     return by
+
+
+def _choice(runs: Sequence[ComparedRun]) -> str:
+    known = [name for name in shared_figures(runs) if not name.endswith(NEITHER)]
+    if not known:
+        return "they have no figure in common; compare runs of one kind"
+    return f"give --by a figure that all have: {', '.join(known)}"
 
 
 def _check_figure(runs: Sequence[ComparedRun], by: str) -> None:
@@ -166,32 +256,55 @@ def _check_figure(runs: Sequence[ComparedRun], by: str) -> None:
         raise ValueError(f"--by {by}: a run is chosen on validation images, by a figure that begins with val/")
     lacking = [run.name for run in runs if run.figure(by) is None]
     if lacking:
-        known = ", ".join(shared_figures(runs)) or "none"
-        raise ValueError(f"--by {by} was not measured in {', '.join(lacking)}; all have {known}")
+        raise ValueError(f"--by {by} was not measured in {', '.join(lacking)}: {_choice(runs)}")
+    if by.endswith(NEITHER):
+        raise ValueError(f"--by {by}: neither more nor less of it is better: {_choice(runs)}")
 
 
-def _remarks(runs: Sequence[ComparedRun], by: str) -> Iterator[str]:
-    best, second = (run.figure(by) or 0.0 for run in runs[:2])
-    if abs(best - second) < CLOSE and 0 < best <= 1 and 0 < second <= 1:
-        yield (
-            f"{runs[0].name} and {runs[1].name} are less than {CLOSE} apart in {by}, which another seed may turn "
-            "round: fit several of each"
-        )
-    groups: dict[str | None, list[str]] = {}
-    for run in runs:
-        groups.setdefault(run.images, []).append(run.name)
-    if len(groups) > 1:
-        told = "; ".join(", ".join(names) for names in groups.values())
-        yield f"these runs had other images, or another split or size of them, and may differ by that: {told}"
+# ---- what is to be known
+
+
+def _remarks(runs: Sequence[ComparedRun], by: str, differing: Sequence[str]) -> Iterator[str]:
+    yield from _other_images(runs)
     for run in runs:
         warnings = run.metrics.get("warnings") or []
         if warnings:
             yield f"{run.name}: {warnings[0]}" + (f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else "")
+    yield from (f"{run.name}: verdict: {run.verdict}" for run in runs if run.verdict)
+    if by.removeprefix("val/") in judging.NAMES:
+        yield from _other_validators(runs)
+    yield from _close(runs, by)
+
+
+def _other_images(runs: Sequence[ComparedRun]) -> Iterator[str]:
+    groups: dict[str, list[str]] = {}
     for run in runs:
-        verdict = run.metrics.get("verdict") or ""
-        if verdict.startswith(VERDICTS):
-            yield f"{run.name}: verdict: {verdict}"
+        if run.data.get("fingerprint") is not None:
+            groups.setdefault(str(run.data["fingerprint"]), []).append(run.name)
+    if len(groups) > 1:
+        told = "; ".join(", ".join(names) for names in groups.values())
+        yield f"these runs had other images, or another split or size of them, and may differ by that: {told}"
 
 
-def _is_figure(name: str, value: Any) -> bool:
-    return "/" in name and isinstance(value, int | float) and not isinstance(value, bool)
+def _other_validators(runs: Sequence[ComparedRun]) -> Iterator[str]:
+    """Those of an adaptation, which are guesses, and do not always agree."""
+    shared = [name for name in shared_figures(runs) if name.removeprefix("val/") in judging.NAMES]
+    by_run: dict[str, list[str]] = {}
+    for name in shared:
+        by_run.setdefault(_ranked(runs, name)[0].name, []).append(name.removeprefix("val/"))
+    told = "; ".join(f"{run} by {', '.join(names)}" for run, names in by_run.items())
+    yield f"validators read no label of the target, and reward answers that are wrong and sure; the best is {told}"
+
+
+def _close(runs: Sequence[ComparedRun], by: str) -> Iterator[str]:
+    """Which runs chance may have put behind the first."""
+    best = runs[0].figure(by) or 0.0
+    reach = 0.0
+    if by.endswith(SHARES):
+        count = (runs[0].data.get("counts") or {}).get("val") or math.inf
+        reach = max(CLOSE, 2 * math.sqrt(max(0.0, best * (1 - best)) / count))
+    near = [run.name for run in runs[1:] if abs(best - (run.figure(by) or 0.0)) <= reach]
+    if near and reach:
+        yield f"within {reach:.2g} of the best, which chance or another seed may make: {', '.join(near)}"
+    elif near:
+        yield f"equal to the best: {', '.join(near)}"

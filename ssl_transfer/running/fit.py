@@ -72,6 +72,9 @@ def fit(
     trainer = pl.Trainer(default_root_dir=run.path, callbacks=callbacks, logger=logger(run), **options)
     config = {"seed_everything": seed, "model": describe(module), "data": describe(data)}
     config["trainer"] = describe(trainer_options)
+    for name, given in (("checkpoint", checkpoint), ("monitor", monitor)):
+        if given is not None:
+            config[name] = describe(given)["init_args"]
     fit_with(trainer, module, data, config=config, overwrite=overwrite, resume=resume, verbose=verbose)
     return run
 

@@ -25,7 +25,7 @@ def test_tables_best_first(runs, capsys, monkeypatch):
     told = capsys.readouterr().out
     assert told.count("model.label_smoothing") == 2  # four runs side by side, then three
     assert told.index("0.6000") < told.index("0.5000") < told.index("0.1000")
-    assert f"best by val/accuracy: {runs[-1]}" in told.replace("\n", "")
+    assert told.splitlines()[-1] == f"best by val/accuracy: {runs[-1]}"  # whole, however long
 
 
 def test_a_file_with_all(runs, tmp_path, capsys):
@@ -38,6 +38,31 @@ def test_a_file_with_all(runs, tmp_path, capsys):
     assert f"wrote {out}" in capsys.readouterr().out
 
 
+def test_names_as_they_are(tmp_path, capsys, monkeypatch):
+    """A terminal that is narrow, names that rich or a YAML reader could take for something else."""
+    monkeypatch.setenv("COLUMNS", "40")
+    names = ["😀run", ":b:", "[bold]x", "-dash"]
+    for number, name in enumerate(names):
+        run = RunFolder(tmp_path / name)
+        run.path.mkdir()
+        run.record({"checkpoint": "x", "best_by": "val/accuracy", "val/accuracy": number / 10})
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", "--by", "val/accuracy", "--", *names]) == 0
+    told = capsys.readouterr().out
+    assert told.splitlines()[-1] == "best by val/accuracy: -dash"
+    assert main(["compare", *names[:3]]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "best by val/accuracy: [bold]x"
+
+
+def test_a_verdict_against_the_best_stands_beside_it(tmp_path, capsys):
+    for name, value, verdict in (("a", 0.9, "do not adapt, as far as can be told: …"), ("b", 0.5, None)):
+        run = RunFolder(tmp_path / name)
+        run.path.mkdir()
+        run.record({"checkpoint": "x", "best_by": "val/bnm", "val/bnm": value, "verdict": verdict})
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("a, but its verdict is not to adapt")
+
+
 def test_mistakes_take_a_line(runs, tmp_path, capsys):
     for given, told in (
         ([], "runs"),
@@ -45,6 +70,7 @@ def test_mistakes_take_a_line(runs, tmp_path, capsys):
         ([runs[0], str(tmp_path / "none")], "no finished fit"),
         ([*runs, "--by", "test/accuracy"], "--by test/accuracy: a run is chosen on validation images"),
         ([*runs, "--out", str(tmp_path)], "is a folder: give the CSV file to write"),
+        ([*runs, "--out", str(tmp_path / "run_0" / "metrics.json" / "x.csv")], "metrics.json is a file, not a folder"),
         ([*runs, "--best", "val/accuracy"], "--best"),
     ):
         assert main(["compare", *given]) == 2
