@@ -80,7 +80,7 @@ def line(told: Mapping[str, float], other: str, why_none: str = "") -> str:
     against = told.get("val/validators_against", 1 - preferring)  # older checkpoints know no margin
     counted = f"{round(preferring * asked)} of {asked} validators clearly prefer the adapted network to {other}"
     end = "no label of the target was read"
-    if preferring > 0.5 and told.get("val/compared_distance", math.inf) <= ALIKE:
+    if preferring and told.get("val/compared_distance", math.inf) <= ALIKE:
         return (
             f"do not adapt, as far as can be told: {counted}, but images that this answers alike look alike to it in "
             f"both domains (proxy A-distance below {told['val/compared_distance']:.2f}), so at most the classes' "

@@ -153,6 +153,10 @@ def test_a_target_that_differs_in_class_frequencies_alone_is_no_reason_to_adapt(
     assert said.startswith("do not adapt, as far as can be told: 3 of 3 validators clearly prefer")
     assert "(proxy A-distance below 0.12)" in said and "at most the classes' frequencies differ" in said
     assert verdict.line({**told, "val/compared_distance": 1.9}, "a").startswith("adapt:")
+    divided = {**logged(3, 1, 1), "val/compared_distance": 0.12}
+    assert verdict.line(divided, "a").startswith("do not adapt, as far as can be told: 1 of 3 validators")
+    worse = verdict.line({**logged(3, 0, 2), "val/compared_distance": 0.12}, "the plain one")
+    assert worse.startswith("do not adapt, as far as can be told: the plain one is the better one")
 
 
 def test_how_far_apart_what_is_answered_alike_may_be() -> None:
