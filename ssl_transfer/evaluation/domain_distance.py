@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from ssl_transfer.evaluation.probes import LinearHead, Rotated, accuracy, solve_logistic
 
+FEWEST_JUDGED = 0.9  # of the second set, whose classes must have enough rows to be told apart within them
+ROWS_A_COMPONENT = 20  # that are taught from, or judged
 _L2 = 1e-2  # of the classifier: with few images and wide features it would otherwise learn by heart
 
 
@@ -40,27 +43,66 @@ def proxy_a_distance(first: Tensor, second: Tensor, seed: int = 0, l2: float = _
 def distance_within_classes(
     first: Tensor, first_classes: Tensor, second: Tensor, second_classes: Tensor, seed: int = 0
 ) -> tuple[float, float]:
-    """The proxy A-distance of two sets of rows with classes made equally frequent, and its standard error.
+    """How well two sets are told apart class by class, as a proxy A-distance, and its standard error.
 
-    Of each class as many rows of either set are drawn by `seed` as the poorer has. What is left is how much the sets
-    differ within classes: 0 where only the classes' frequencies do. first `(N, D)` with classes `(N,)`, second
-    `(M, D)` with `(M,)`. The error is that of as many coins as there are rows: the largest, that of a distance of 0.
+    Of each class as many rows of either set are drawn by `seed` as the poorer has; half of each class teaches a
+    logistic regression of sets, on leading principal components and their squares, and it is judged by the other half,
+    in turn. Accuracies of classes are weighted by their frequencies in the second set. About 0 where only the
+    frequencies of classes differ; unlike `proxy_a_distance` it may be negative. first `(N, D)` with classes `(N,)`,
+    second `(M, D)` with `(M,)`. NaN where more than a tenth of the second set is of classes of which a set has fewer
+    than four rows. The standard error is that of a distance of 0, of the rows that are judged alone: a gap that takes
+    more rows to be learnt is not seen.
 
     >>> x, classes = torch.tensor([[0.0], [9.0]]).repeat(8, 1), torch.tensor([0, 1]).repeat(8)
     >>> distance_within_classes(x, classes, x[::2].repeat(9, 1), classes[::2].repeat(9))[0]
     0.0
     """
+    rows, weights, counts = _matched(first_classes.cpu(), second_classes.cpu(), seed)
+    if not rows or sum(weights) < FEWEST_JUDGED * len(second):
+        return math.nan, math.nan
+    right = _told_apart(first, second, rows)
+    share = torch.tensor(weights, dtype=torch.double) / sum(weights)
+    of_class = torch.stack([each.mean() for each in right.split([2 * count for count in counts])])
+    error = 4 * float((share.square() / (4 * 2 * torch.tensor(counts))).sum().sqrt())
+    return float(4 * (share * of_class).sum() - 2), error
+
+
+def _matched(first: Tensor, second: Tensor, seed: int) -> tuple[list[tuple[Tensor, Tensor]], list[float], list[int]]:
+    """Of each class as many rows of either set, an even number; how many the second set has, and how many these are."""
     generator = torch.Generator().manual_seed(seed)
-    rows: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for each in first_classes.unique():
-        own = [torch.nonzero(classes == each).flatten().cpu() for classes in (first_classes, second_classes)]
-        count = min(map(len, own))
-        for kept, found in zip(rows, own, strict=True):
-            kept.append(found[torch.randperm(len(found), generator=generator)[:count]])
-    drawn = [values[torch.cat(kept).to(values.device)] for values, kept in zip((first, second), rows, strict=True)]
-    count = len(drawn[0]) // 2 * 2
-    error = 4 * 0.5 / (2 * count) ** 0.5 if count else float("nan")
-    return proxy_a_distance(drawn[0], drawn[1], seed), error
+    rows, weights, counts = [], [], []
+    for each in first.unique():
+        own = [torch.nonzero(classes == each).flatten() for classes in (first, second)]
+        count = min(map(len, own)) // 2 * 2
+        if count >= 4:
+            drawn = [found[torch.randperm(len(found), generator=generator)[:count]] for found in own]
+            rows.append((drawn[0], drawn[1]))
+            weights.append(float(len(own[1])))
+            counts.append(count)
+    return rows, weights, counts
+
+
+def _told_apart(first: Tensor, second: Tensor, rows: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Which rows of either set, class after class, are told to be of it by a classifier that has not seen them."""
+    x = torch.cat([torch.cat([first[own].float(), second[its].float()]) for own, its in rows])
+    origin = torch.cat([torch.arange(2 * len(own)) >= len(own) for own, _ in rows]).long().to(x.device)
+    half = torch.arange(len(x), device=x.device) % 2  # of every class as many rows of either set
+    right = torch.full((len(x),), 0.5, dtype=torch.double)
+    for judged in (half == 0, half == 1):
+        taught, asked = _leading(x, ~judged)
+        if taught.shape[1]:  # not all rows are one
+            head = solve_logistic(taught, origin[~judged], 2, _L2)
+            right[judged.cpu()] = ((_difference(head, asked) > 0) == origin[judged].bool()).double().cpu()
+    return right
+
+
+def _leading(x: Tensor, taught: Tensor) -> tuple[Tensor, Tensor]:
+    """Leading principal components of the rows that are taught, and their squares: of these rows, and of the others."""
+    own = Rotated.of(x[taught])
+    keep = own.variances.argsort(descending=True)[: max(2, len(x) // ROWS_A_COMPONENT)]
+    others = (x[~taught] - own.mean) / own.scale @ own.axes
+    parts = [rows[:, keep] / own.variances[keep].sqrt() for rows in (own.x, others)]
+    return torch.cat([parts[0], parts[0].square()], 1), torch.cat([parts[1], parts[1].square()], 1)
 
 
 def domain_logits(first: Tensor, second: Tensor, seed: int = 0, grid: Sequence[float] = (_L2,)) -> Tensor:

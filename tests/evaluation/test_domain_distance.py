@@ -39,20 +39,49 @@ def test_the_sets_count_alike_and_the_seed_draws() -> None:
     assert torch.tensor(proxy_a_distance(first, second[:3])).isnan()
 
 
-def test_classes_of_other_frequencies_are_near_within_classes() -> None:
-    """Two clouds, of which the second set has mostly the one: far apart as they are, and alike class by class."""
-    classes, rarer = (torch.rand(2000, generator=torch.Generator().manual_seed(5)) < p for p in (0.5, 0.95))
-    first, second = cloud(2000) + 6 * classes[:, None], cloud(2000, seed=1) + 6 * rarer[:, None]
-    assert proxy_a_distance(first, second) > 0.8
-    found, error = distance_within_classes(first, classes, second, rarer)
-    rows = 2 * int((~rarer).sum() + classes.sum())  # as many as the poorer set has of either class
-    assert found <= 2 * error and error == pytest.approx(2 / rows**0.5, rel=0.01)
-    assert distance_within_classes(first, classes, second + 8, rarer)[0] > 1.8
+def classes_of(count: int, classes: int, seed: int, falling: float = 1.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.multinomial(falling ** torch.arange(classes), count, replacement=True, generator=generator)
 
 
-def test_sets_without_a_common_class_have_no_distance_within_classes() -> None:
+@pytest.mark.parametrize(("count", "width", "classes"), [(600, 4, 2), (600, 16, 10), (2000, 256, 10), (2000, 8, 50)])
+@pytest.mark.parametrize("falling", [1.0, 0.8])
+def test_classes_of_other_frequencies_are_near_within_classes(
+    count: int, width: int, classes: int, falling: float
+) -> None:
+    centres = 4 * cloud(classes, width, seed=7)
+    own, its = classes_of(count, classes, 1), classes_of(count, classes, 2, falling)
+    first, second = centres[own] + cloud(count, width, seed=3), centres[its] + cloud(count, width, seed=4)
+    found, error = distance_within_classes(first, own, second, its)
+    assert abs(found) < 4 * error < 0.6
+    assert distance_within_classes(first, own, second + 5, its)[0] > 1.8
+    assert distance_within_classes(first, own, centres[its] + 2 * cloud(count, width, seed=4), its)[0] > 0.3  # wider
+    assert distance_within_classes(first, own, second, its) == (found, error)
+
+
+def test_the_standard_error_within_classes() -> None:
+    """Of accuracies of coins, weighted by the second set's frequencies, 4 √(Σ w² / (4 · 2 n))."""
+    own, its = torch.tensor([0] * 40 + [1] * 10), torch.tensor([0] * 20 + [1] * 60)
+    error = distance_within_classes(cloud(50), own, cloud(80, seed=1), its)[1]
+    expected = 4 * ((0.25**2 / (4 * 2 * 20)) + 0.75**2 / (4 * 2 * 10)) ** 0.5
+    assert error == pytest.approx(expected)
+
+
+def test_a_class_far_away_counts_by_how_frequent_it_is() -> None:
+    """Most of the second set on one class, and elsewhere there: that few rows can be matched does not hide it."""
+    own, its = classes_of(1000, 10, 1), torch.where(torch.rand(1000) < 0.8, 0, classes_of(1000, 10, 2))
+    second = cloud(1000, 8, seed=1) + 5 * (its == 0)[:, None]
+    assert distance_within_classes(cloud(1000, 8), own, second, its)[0] > 1
+
+
+def test_sets_that_cannot_be_matched_have_no_distance_within_classes() -> None:
     zeros, ones = torch.zeros(40).long(), torch.ones(40).long()
     assert torch.tensor(distance_within_classes(cloud(40), zeros, cloud(40), ones)).isnan().all()
+    few = torch.tensor([1] * 6 + [0] * 34)  # of the first set none is of class 1, of the second more than a tenth
+    assert torch.tensor(distance_within_classes(cloud(40), zeros, cloud(40), few)).isnan().all()
+    assert not torch.tensor(distance_within_classes(cloud(40), zeros, cloud(40), few * 0)).isnan().any()
+    flat = torch.zeros(40, 3)
+    assert distance_within_classes(flat, zeros, flat, zeros)[0] == pytest.approx(0)
 
 
 def test_known_gaussians() -> None:

@@ -141,19 +141,20 @@ class Calibrated:
         return cls(found, classes)
 
     def with_distance(self, source: Judged, target: Judged) -> Calibrated:
-        """With the largest proxy A-distance that source and target may have among images that are answered alike.
+        """With how far apart the domains lie at most, class by class as they are answered, as a proxy A-distance.
 
-        That is two standard errors above the one that was found. Where it is small the features of a class are
-        distributed alike in both domains, so the network is as good in the target as in the source, and the domains
-        differ in the frequencies of their classes at most.
+        That is two standard errors above what was found. Where it is small the features of a class seem to be
+        distributed alike in both domains, which then differ in the frequencies of their classes at most. There is no
+        such figure of a network that has not learnt the source, which may answer anything alike, nor where the
+        classifier of domains does worse than chance, as with the same images in both.
         """
         source, target = source.few(), target.few()
-        if not self.estimates:
+        if not self.estimates or not _knows(source):
             return self
         found, error = distance_within_classes(
             source.features, source.logits.argmax(1), target.features, target.logits.argmax(1)
         )
-        return replace(self, apart=found + CLEAR * error)
+        return replace(self, apart=max(0.0, found) + CLEAR * error if found >= -CLEAR * error else math.nan)
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -169,6 +170,14 @@ class Calibrated:
 
 def _finite(*judged: Judged) -> bool:
     return all(bool(of.isfinite().all()) for own in judged for of in (own.features, own.logits))
+
+
+def _knows(source: Judged) -> bool:
+    """Whether labelled images are answered better than half-way from chance to no error."""
+    known = source.targets >= 0
+    right = float((source.logits[known].argmax(1) == source.targets[known]).double().mean())
+    chance = 1 / effective_classes(source.targets[known])
+    return right >= (1 + chance) / 2
 
 
 def carrying_weights(source: Tensor, target: Tensor) -> Tensor | None:

@@ -10,7 +10,7 @@ from ssl_transfer.downstream.adaptation.judging import FEWEST, Calibrated, Votes
 FEW_CLASSES = 0.5  # of those that the other network answers with: fewer are a collapse
 HALF_WAY = 0.5  # from chance to no error on the source: below, the network may be of little use
 FEWER = 0.9  # of those that the other network answers with: fewer may have been lost
-ALIKE = 0.3  # proxy A-distance: a linear classifier of domains is right at most 57.5 % of the time
+ALIKE = 0.25  # proxy A-distance, at most: a classifier of domains is right of 56 % of the images or fewer
 FINE = 0.05  # of bnm, which lies between 0 and 1: where a smaller difference shows, none is a finding
 TOO_FEW = (
     f"the validators compare by {FEWEST} labelled images of the source and {FEWEST} of the target at least, and "
@@ -25,8 +25,8 @@ def figures(adapted: Calibrated, plain: Calibrated) -> dict[str, float]:
     `validators_for_adapting` is the share that clearly prefers the adapted one, `validators_against` the share that
     clearly prefers the other, `validators_asked` of how many, `validators_margin` how large a difference in `bnm` would
     have been clear, `compared_classes` with how many classes the other answers target images, as an effective
-    number, and `compared_distance` how far apart at most, as a proxy A-distance, its features hold images of the two
-    domains that it answers alike.
+    number, and `compared_distance` how far apart at most, as a proxy A-distance, its features of the two domains lie
+    where it answers alike.
     """
     votes = Votes.of(adapted, plain)
     if not votes.asked:
@@ -82,9 +82,10 @@ def line(told: Mapping[str, float], other: str, why_none: str = "") -> str:
     end = "no label of the target was read"
     if preferring and told.get("val/compared_distance", math.inf) <= ALIKE:
         return (
-            f"do not adapt, as far as can be told: {counted}, but images that this answers alike look alike to it in "
-            f"both domains (proxy A-distance below {told['val/compared_distance']:.2f}), so at most the classes' "
-            f"frequencies differ, and validators like answers spread over all classes; {end}: {CURE}"
+            f"do not adapt, as far as can be told: {counted}, but of images that this answers alike its features do "
+            f"not tell which are the target's (proxy A-distance at most {told['val/compared_distance']:.2f}), so "
+            "little but the classes' frequencies seems to differ, and validators like answers spread over all classes; "
+            f"{end}: {CURE}"
         )
     if preferring > 0.5:
         return f"adapt: {counted}; {end}{'' if has_learnt(told, HALF_WAY) else _little(told)}{_lost(told)}"
