@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytorch_lightning as pl
 import yaml
 
 from ssl_transfer.downstream.adaptation import judging
+from ssl_transfer.encoders.build import is_folder_name
+from ssl_transfer.encoders.spec import EncoderSpec
 from ssl_transfer.pretraining.monitor import Monitor
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.recorder import RunCheckpoint
@@ -21,16 +24,16 @@ from ssl_transfer.running.recorder import RunCheckpoint
 SETTINGS = ("model", "data", "trainer", "checkpoint", "monitor", "seed_everything")  # of config.yaml, in this order
 DEFAULTS = {"trainer": pl.Trainer, "checkpoint": RunCheckpoint, "monitor": Monitor}  # whose defaults are not told
 NO_SETTING = ("trainer.default_root_dir", "trainer.enable_", "trainer.logger", "trainer.callbacks", "trainer.profiler")
-SAME_LOSS = ("model.encoder", "model.optimisation", "trainer", "checkpoint", "monitor", "seed_everything")
-LOWER_IS_BETTER = (*RunCheckpoint.LOWER_IS_BETTER, "noise_share", "validators_against")
-NEITHER = (  # figures that tell, but of which neither more nor less is better
+SAME_LOSS = ("model.encoder", "model.optimisation")  # whatever these are, the loss means the same
+IMAGES = ("data.source", "data.target", "data.size", "data.channels", "data.resize", "data.normal", "data.val_fraction")
+LOWER_IS_BETTER = (*RunCheckpoint.LOWER_IS_BETTER, "noise_share")
+NEITHER = (  # figures that tell, but of which neither more nor less is better, or not in another run
     *("source_answers", "source_classes", "target_classes", "compared_classes", "compared_distance", "clusters"),
-    *("calibration_images", "threshold", "view_difference", "raw_pixels", "validators_asked", "validators_margin"),
-    *("_low", "_high"),
+    *("calibration_images", "threshold", "view_difference", "feature_std", "raw_pixels", "untuned", "_low", "_high"),
+    *("validators_asked", "validators_margin", "validators_for_adapting", "validators_against"),
 )
-SHARES = ("accuracy", "bnm", "f1_macro", "auroc", "precision", "nmi", "ari")
+SHARE = re.compile(r"accuracy|bnm|f1_|auroc|precision|recall|exact_match|trustworthiness|continuity|/nmi$|/ari$")
 CLOSE = 0.01  # of a share: less than another seed may change
-VERDICTS = ("adapt", "do not adapt")  # the others only say that none was asked for, or that none can be given
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,22 @@ class ComparedRun:
 
     @property
     def verdict(self) -> str:
-        """That of an adaptation, where it is one; empty without."""
-        told = str(self.metrics.get("verdict") or "")
-        return told if told.startswith(VERDICTS) else ""
+        """That of an adaptation, where validators compared it with another network; empty without."""
+        return str(self.metrics.get("verdict") or "") if "val/validators_asked" in self.metrics else ""
+
+    @property
+    def warnings(self) -> list[str]:
+        """Those of its metrics.json."""
+        told = self.metrics.get("warnings")
+        return [str(each) for each in told] if isinstance(told, list) else []
+
+    @property
+    def judged(self) -> float:
+        """By how many validation images it was judged, of the poorer domain where there are two."""
+        domains = self.data.get("domains")
+        parts = list(domains.values()) if isinstance(domains, dict) else [self.data.get("counts")]
+        counts = [part.get("val") for part in parts if isinstance(part, dict)]
+        return min((count for count in counts if isinstance(count, int) and count > 0), default=math.inf)
 
 
 @dataclass(frozen=True)
@@ -104,7 +120,7 @@ def compare_runs(runs: Sequence[str | Path | RunFolder], by: str | None = None) 
     read = [_read(folder) for folder in folders]
     differing = differing_settings([run.settings for run in read])
     chosen = _common_criterion(read, differing) if by is None else by
-    _check_figure(read, chosen)
+    _check_figure(read, chosen, differing)
     ranked = _ranked(read, chosen)
     return ComparedRuns(chosen, tuple(ranked), differing, tuple(_remarks(ranked, chosen, differing)))
 
@@ -171,15 +187,18 @@ def _asked(part: str, told: Mapping[str, Any]) -> Any:
 def flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """A setting and those within it; of a class its bare name, whether a terminal or Python gave it.
 
-    >>> list(flat("model", {"class_path": "a.SimCLR", "init_args": {"views": None, "sizes": [1, 2]}}))
+    >>> list(flat("model", {"class_path": "ssl_transfer.SimCLR", "init_args": {"views": None, "sizes": [1, 2]}}))
     [('model', 'SimCLR'), ('model.views', None), ('model.sizes', [1, 2])]
     """
+    if name == "model.encoder" and isinstance(value, str) and value and not is_folder_name(value):
+        value = asdict(EncoderSpec(value))  # what the name of a network stands for
     if not isinstance(value, Mapping):
         yield name, value
         return
     inner: Any = value
     if "class_path" in value:
-        yield name, str(value["class_path"]).rsplit(".", 1)[-1]
+        path = str(value["class_path"])
+        yield name, path.rsplit(".", 1)[-1] if path.startswith("ssl_transfer.") else path
         inner = value.get("init_args") or {}
     else:
         yield name, value.get("name", Given())
@@ -226,39 +245,54 @@ def _holds(settings: Mapping[str, Any], above: str) -> bool:
 
 def _common_criterion(runs: Sequence[ComparedRun], differing: Sequence[str]) -> str:
     criteria = {run.name: run.metrics.get("best_by") for run in runs}
-    known = {by for by in criteria.values() if by is not None}
-    if len(known) != 1:
+    known = {str(by) for by in criteria.values() if by is not None}
+    choice = _choice(runs, differing)
+    if not known:
+        raise ValueError(f"none of these runs chose an epoch: {choice}")
+    if len(known) > 1:
         told = ", ".join(f"{name} by {by}" for name, by in criteria.items() if by is not None)
-        raise ValueError(
-            f"these runs chose their epochs by different figures ({told}): {_choice(runs)}"
-            if known
-            else f"none of these runs chose an epoch: {_choice(runs)}"
-        )
-    by = str(known.pop())
+        raise ValueError(f"these runs chose their epochs by different figures ({told}): {choice}")
+    by = known.pop()
     lacking = [run.name for run in runs if run.figure(by) is None]
     if lacking:
-        raise ValueError(f"{', '.join(lacking)} chose no epoch by {by}, as the others did: {_choice(runs)}")
-    other = [name for name in differing if not name.startswith(SAME_LOSS) and name != "data.seed"]
-    if by.endswith("loss") and other:
-        raise ValueError(f"a loss means another thing where {other[0]} differs: {_choice(runs)}")
+        raise ValueError(f"{', '.join(lacking)} has no finite {by}, by which the others chose their epochs: {choice}")
+    other = _other_loss(runs, by, differing)
+    if other:
+        raise ValueError(f"{by} means another thing where {other} differs: {choice}")
     return by
 
 
-def _choice(runs: Sequence[ComparedRun]) -> str:
+def _other_loss(runs: Sequence[ComparedRun], by: str, differing: Sequence[str]) -> str:
+    """A setting that makes a loss mean another thing from run to run; empty without, and for other figures."""
+    if not by.endswith("loss"):
+        return ""
+    suspects = [name for name in differing if name.partition(".")[0] == "model" and not _is_within(name, SAME_LOSS)]
+    suspects += [name for name in differing if name == "data.batch_size"]
+    if len({str(run.data.get("fingerprint")) for run in runs}) > 1:
+        suspects += [name for name in differing if name in IMAGES]
+    return next(iter(suspects), "")
+
+
+def _is_within(name: str, settings: Sequence[str]) -> bool:
+    return any(name == each or name.startswith(f"{each}.") for each in settings)
+
+
+def _choice(runs: Sequence[ComparedRun], differing: Sequence[str]) -> str:
     known = [name for name in shared_figures(runs) if not name.endswith(NEITHER)]
+    known = [name for name in known if not _other_loss(runs, name, differing)]
     if not known:
-        return "they have no figure in common; compare runs of one kind"
+        return "they have no figure in common by which to choose; compare runs of one kind"
     return f"give --by a figure that all have: {', '.join(known)}"
 
 
-def _check_figure(runs: Sequence[ComparedRun], by: str) -> None:
+def _check_figure(runs: Sequence[ComparedRun], by: str, differing: Sequence[str]) -> None:
     if not by.startswith("val/"):
         raise ValueError(f"--by {by}: a run is chosen on validation images, by a figure that begins with val/")
     lacking = [run.name for run in runs if run.figure(by) is None]
     if lacking:
-        raise ValueError(f"--by {by} was not measured in {', '.join(lacking)}: {_choice(runs)}")
+        raise ValueError(f"--by {by} is not a finite figure of {', '.join(lacking)}: {_choice(runs, differing)}")
     if by.endswith(NEITHER):
-        raise ValueError(f"--by {by}: neither more nor less of it is better: {_choice(runs)}")
+        raise ValueError(f"--by {by}: neither more nor less of it makes a better run: {_choice(runs, differing)}")
 
 
 # ---- what is to be known
@@ -266,13 +300,19 @@ def _check_figure(runs: Sequence[ComparedRun], by: str) -> None:
 
 def _remarks(runs: Sequence[ComparedRun], by: str, differing: Sequence[str]) -> Iterator[str]:
     yield from _other_images(runs)
+    other = _other_loss(runs, by, differing)
+    if other:
+        yield f"{by} means another thing where {other} differs"
     for run in runs:
-        warnings = run.metrics.get("warnings") or []
-        if warnings:
-            yield f"{run.name}: {warnings[0]}" + (f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else "")
+        if run.warnings:
+            more = f" (and {len(run.warnings) - 1} more)" if len(run.warnings) > 1 else ""
+            yield f"{run.name}: {run.warnings[0]}{more}"
     yield from (f"{run.name}: verdict: {run.verdict}" for run in runs if run.verdict)
-    if by.removeprefix("val/") in judging.NAMES:
-        yield from _other_validators(runs)
+    validators = [name for name in shared_figures(runs) if name.removeprefix("val/") in judging.NAMES]
+    if by in validators:
+        yield from _other_validators(runs, validators)
+    elif validators and SHARE.search(by):
+        yield f"{by} is of the source; the validators see the target: {', '.join(validators)}"
     yield from _close(runs, by)
 
 
@@ -286,11 +326,10 @@ def _other_images(runs: Sequence[ComparedRun]) -> Iterator[str]:
         yield f"these runs had other images, or another split or size of them, and may differ by that: {told}"
 
 
-def _other_validators(runs: Sequence[ComparedRun]) -> Iterator[str]:
+def _other_validators(runs: Sequence[ComparedRun], validators: Sequence[str]) -> Iterator[str]:
     """Those of an adaptation, which are guesses, and do not always agree."""
-    shared = [name for name in shared_figures(runs) if name.removeprefix("val/") in judging.NAMES]
     by_run: dict[str, list[str]] = {}
-    for name in shared:
+    for name in validators:
         by_run.setdefault(_ranked(runs, name)[0].name, []).append(name.removeprefix("val/"))
     told = "; ".join(f"{run} by {', '.join(names)}" for run, names in by_run.items())
     yield f"validators read no label of the target, and reward answers that are wrong and sure; the best is {told}"
@@ -300,9 +339,8 @@ def _close(runs: Sequence[ComparedRun], by: str) -> Iterator[str]:
     """Which runs chance may have put behind the first."""
     best = runs[0].figure(by) or 0.0
     reach = 0.0
-    if by.endswith(SHARES):
-        count = (runs[0].data.get("counts") or {}).get("val") or math.inf
-        reach = max(CLOSE, 2 * math.sqrt(max(0.0, best * (1 - best)) / count))
+    if SHARE.search(by) and not by.endswith(LOWER_IS_BETTER):
+        reach = max(CLOSE, 2 * math.sqrt(max(0.0, best * (1 - best)) / runs[0].judged))
     near = [run.name for run in runs[1:] if abs(best - (run.figure(by) or 0.0)) <= reach]
     if near and reach:
         yield f"within {reach:.2g} of the best, which chance or another seed may make: {', '.join(near)}"

@@ -58,7 +58,9 @@ def test_a_verdict_against_the_best_stands_beside_it(tmp_path, capsys):
     for name, value, verdict in (("a", 0.9, "do not adapt, as far as can be told: …"), ("b", 0.5, None)):
         run = RunFolder(tmp_path / name)
         run.path.mkdir()
-        run.record({"checkpoint": "x", "best_by": "val/bnm", "val/bnm": value, "verdict": verdict})
+        run.record(
+            {"checkpoint": "x", "best_by": "val/bnm", "val/bnm": value, "verdict": verdict, "val/validators_asked": 3}
+        )
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith("a, but its verdict is not to adapt")
 

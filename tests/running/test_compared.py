@@ -1,10 +1,11 @@
 import json
 import re
+from dataclasses import asdict
 
 import pytest
 import yaml
 
-from ssl_transfer import Classifier, Frozen, ImageDataModule, SimCLR, fit
+from ssl_transfer import Classifier, EncoderSpec, Frozen, ImageDataModule, SimCLR, fit
 from ssl_transfer.cli import main
 from ssl_transfer.pretraining.monitor import Monitor
 from ssl_transfer.running.compared import compare_runs, flat
@@ -53,7 +54,7 @@ def test_a_row_a_run_with_every_figure(made):
     ]
 
 
-@pytest.mark.parametrize("name", ["noise_share", "validators_against", "loss", "dev", "uniformity"])
+@pytest.mark.parametrize("name", ["noise_share", "loss", "dev", "uniformity"])
 def test_less_is_better_of_some(made, name):
     runs = [made("more", {name: 2.0}), made("less", {name: 1.0})]
     assert compare_runs(runs, by=f"val/{name}").best == runs[1]
@@ -67,15 +68,19 @@ def test_less_is_better_of_some(made, name):
         (model(arguments={}), model(arguments={"widths": [8]}), ("model.arguments.widths",)),
         (model(weights={"cat": 2}), model(weights={"dog": 2}), ("model.weights.cat", "model.weights.dog")),
         (model(views={"rotate": None}), model(views={}), ()),
-        (model(encoder="vgg16"), model(encoder={"name": "vgg16", "pool": 2}), ()),  # a name, and a specification of it
+        (model(encoder="vgg16"), model(encoder=asdict(EncoderSpec("vgg16"))), ()),  # a name, and what it stands for
+        (model(encoder="vgg16"), model(encoder=asdict(EncoderSpec("vgg16", pool=2))), ("model.encoder.pool",)),
+        (model(encoder="vgg16"), model(encoder="runs/a/encoder"), ("model.encoder",)),
+        ({"model": {"class_path": "ssl_transfer.a.X"}}, {"model": {"class_path": "ssl_transfer.X"}}, ()),
+        ({"model": {"class_path": "mine.X"}}, {"model": {"class_path": "ssl_transfer.X"}}, ("model",)),
         (
             model(method={"class_path": "x.DANN", "init_args": {"weight": 1.0, "ramp": 10}}),
-            model(method={"class_path": "CDAN", "init_args": {"weight": 1.0, "width": 4096}}),
+            model(method={"class_path": "x.CDAN", "init_args": {"weight": 1.0, "width": 4096}}),
             ("model.method",),
         ),
         (
             model(method={"class_path": "x.DANN", "init_args": {"weight": 1.0}}),
-            model(method={"class_path": "CDAN", "init_args": {"weight": 2.0}}),
+            model(method={"class_path": "x.CDAN", "init_args": {"weight": 2.0}}),
             ("model.method", "model.method.weight"),
         ),
         ({"trainer": {"default_root_dir": "a", "enable_progress_bar": True}}, {"trainer": {}}, ()),
@@ -98,17 +103,22 @@ def test_settings_that_differ(made, first, second, differing):
 
 def test_remarks(made):
     runs = [
-        made("a", {"bnm": 0.9, "dev": 2.0}, warnings=["one", "two"], verdict="do not adapt: 0 of 3"),
-        made("b", {"bnm": 0.8, "dev": 1.0}, images="other", verdict="it cannot be told whether adapting helped: no"),
+        made("a", {"bnm": 0.9, "dev": 2.0, "validators_asked": 3}, warnings=["one", "two"], verdict="do not adapt: 0"),
+        made("b", {"bnm": 0.8, "dev": 1.0}, images="other", verdict="it cannot be told whether adapting helped: none"),
     ]
     a, b = (run.path for run in runs)
     assert compare_runs(runs, by="val/bnm").remarks == (
         f"these runs had other images, or another split or size of them, and may differ by that: {a}; {b}",
         f"{a}: one (and 1 more)",
-        f"{a}: verdict: do not adapt: 0 of 3",
+        f"{a}: verdict: do not adapt: 0",
         "validators read no label of the target, and reward answers that are wrong and sure; the best is "
         f"{a} by bnm; {b} by dev",
     )
+
+
+def test_a_figure_of_the_source_is_said_to_be(made):
+    runs = [made(name, {"accuracy": value, "bnm": 0.5}) for name, value in (("a", 0.9), ("b", 0.8))]
+    assert compare_runs(runs).remarks == ("val/accuracy is of the source; the validators see the target: val/bnm",)
 
 
 def test_images_that_are_not_known_are_not_said_to_be_others(made):
@@ -131,12 +141,12 @@ def test_images_that_are_not_known_are_not_said_to_be_others(made):
 def test_runs_that_are_close_are_said_to_be(made, name, values, told):
     runs = {each: made(each, {name: value}) for each, value in zip("abcd", values, strict=True)}
     remarks = compare_runs(list(runs.values()), by=f"val/{name}").remarks
-    close = [remark for remark in remarks if not remark.startswith("validators")]
+    close = [remark for remark in remarks if remark.startswith(("within", "equal"))]
     assert close == ([] if told is None else [told.format(**{each: run.path for each, run in runs.items()})])
 
 
 def test_mistakes(made, tmp_path):
-    figures = {"accuracy": 0.9, "loss": 1.0, "target_classes": 3.0}
+    figures = {"accuracy": 0.9, "silhouette": 1.0, "feature_std": 1.0}
     a, b = made("a", figures), made("b", {**figures, "rankme": 3.0, "uniformity": float("nan")})
     (tmp_path / "empty").mkdir()
 
@@ -144,23 +154,25 @@ def test_mistakes(made, tmp_path):
         with pytest.raises(ValueError, match=re.escape(told)):
             compare_runs(runs, by)
 
-    both = "give --by a figure that all have: val/accuracy, val/loss"
+    both = "give --by a figure that all have: val/accuracy, val/silhouette"
     refused("two or more runs can be compared, not 1", [a])
     refused(f"no finished fit (no checkpoint in metrics.json) in {tmp_path / 'empty'}: ", [a, tmp_path / "empty"])
     refused(f"{a.path} is given twice", [a, b, a])
-    refused(f"--by val/rankme was not measured in {a.path}: {both}", [a, b], "val/rankme")
-    refused(f"--by val/uniformity was not measured in {a.path}, {b.path}: {both}", [a, b], "val/uniformity")
+    refused(f"--by val/rankme is not a finite figure of {a.path}: {both}", [a, b], "val/rankme")
+    refused(f"--by val/uniformity is not a finite figure of {a.path}, {b.path}: {both}", [a, b], "val/uniformity")
     refused("--by test/accuracy: a run is chosen on validation images", [a, b], "test/accuracy")
     refused("--by : a run is chosen on validation images", [a, b], "")
-    refused(f"--by val/target_classes: neither more nor less of it is better: {both}", [a, b], "val/target_classes")
-    other = made("c", {"loss": 1.0}, best_by="val/loss")
-    refused(f"by different figures ({a.path} by val/accuracy, {other.path} by val/loss): give --by", [a, other])
-    solved = [made(name, {"loss": 1.0}, best_by=None) for name in ("solved", "solved_too")]
-    common = "give --by a figure that all have: val/loss"
+    refused(f"--by val/feature_std: neither more nor less of it makes a better run: {both}", [a, b], "val/feature_std")
+    other = made("c", {"silhouette": 1.0}, best_by="val/silhouette")
+    refused(f"by different figures ({a.path} by val/accuracy, {other.path} by val/silhouette): give --by", [a, other])
+    solved = [made(name, {"silhouette": 1.0}, best_by=None) for name in ("solved", "solved_too")]
+    common = "give --by a figure that all have: val/silhouette"
     refused(f"none of these runs chose an epoch: {common}", solved)
-    refused(f"{solved[0].path} chose no epoch by val/accuracy, as the others did: {common}", [a, solved[0]])
+    refused(
+        f"{solved[0].path} has no finite val/accuracy, by which the others chose their epochs: {common}", [a, solved[0]]
+    )
     alien = made("d", {"nmi": 1.0}, best_by="val/nmi")
-    refused("they have no figure in common; compare runs of one kind", [other, alien])
+    refused("they have no figure in common by which to choose; compare runs of one kind", [other, alien])
     assert compare_runs([a, made("frozen", figures, best_by=None)]).by == "val/accuracy"
 
 
@@ -179,8 +191,18 @@ def test_a_damaged_file_is_named(made, name, content):
 def test_odd_settings_do_no_harm(made, text):
     runs = [made("a", {"accuracy": 0.9}), made("b", {"accuracy": 0.8})]
     runs[0].write_config(text)
-    runs[1].model.joinpath("config.json").write_text('{"data": [1]}')
-    assert compare_runs(runs).best == runs[0]
+    runs[1].record({"warnings": "no list"})
+    for data in ("[1]", "null", '{"counts": [1]}', '{"counts": {"val": "many"}}', '{"domains": {"source": 3}}'):
+        for run in runs:
+            run.model.joinpath("config.json").write_text(f'{{"data": {data}}}')
+        assert compare_runs(runs).best == runs[0]
+
+
+def test_losses_on_other_images_are_not_compared(made):
+    settings = [{"data": {"size": size}} for size in (32, 64)]
+    runs = [made(str(n), {"loss": 1.0}, each, images=str(n), best_by="val/loss") for n, each in enumerate(settings)]
+    with pytest.raises(ValueError, match=r"where data\.size differs: they have no figure in common by which to choose"):
+        compare_runs(runs)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +211,9 @@ def test_odd_settings_do_no_harm(made, text):
         (model(temperature=0.1), model(temperature=0.2), "model.temperature"),
         ({"data": {"batch_size": 32}}, {"data": {"batch_size": 256}}, "data.batch_size"),
         (model(encoder=1, optimisation=3), model(encoder=2, optimisation=4), None),
+        (model(encoder_noise=1), model(encoder_noise=2), "model.encoder_noise"),
+        ({"data": {"root": "data", "memory_budget": 4}}, {"data": {"root": "./data", "memory_budget": 8}}, None),
+        ({"data": {"source": "a"}}, {"data": {"source": "a/"}}, None),  # the fingerprint tells that they are one
         ({"seed_everything": 0, "data": {"seed": 0}}, {"seed_everything": 1, "data": {"seed": 1}}, None),
     ],
 )
@@ -196,9 +221,7 @@ def test_losses_that_mean_different_things_are_not_compared(made, first, second,
     figures = {"loss": 1.0, "rankme": 3.0}
     runs = [made(str(number), figures, each, best_by="val/loss") for number, each in enumerate((first, second))]
     if differs:
-        with pytest.raises(
-            ValueError, match=f"where {differs} differs: give --by a figure that all have: val/loss, val/rankme"
-        ):
+        with pytest.raises(ValueError, match=f"where {differs} differs: give --by a figure that all have: val/rankme"):
             compare_runs(runs)
     else:
         assert compare_runs(runs).by == "val/loss"
@@ -224,6 +247,6 @@ def test_a_terminal_and_python_say_the_same(tmp_path, capsys):
     first = fit(SimCLR(), data, tmp_path / "python", monitor=Monitor(queries=50), **options)
     assert compare_runs([first, tmp_path / "terminal"]).differing == ()
     solved = fit(Classifier(str(first.encoder), Frozen()), ImageDataModule("digits"), tmp_path / "solved", **options)
-    with pytest.raises(ValueError, match="solved chose no epoch by val/loss"):
+    with pytest.raises(ValueError, match="solved has no finite val/loss"):
         compare_runs([first, solved])
     capsys.readouterr()
