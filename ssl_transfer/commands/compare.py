@@ -12,7 +12,8 @@ from rich.table import Table
 
 from ssl_transfer.files import whole_file
 from ssl_transfer.reporting.formats import duration, number
-from ssl_transfer.running.compared import ComparedRun, ComparedRuns, compare_runs, shared_figures
+from ssl_transfer.running.compared import ComparedRuns, compare_runs, shared_figures
+from ssl_transfer.running.compared_run import ComparedRun
 
 LABEL_WIDTH, RUN_WIDTH = 36, 21
 

@@ -1,29 +1,20 @@
-"""Finished runs side by side: what they were told, what they reached on validation images, and which is the best."""
+"""Finished runs side by side: how they differ, what they reached on validation images, and which is the best."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from inspect import signature
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-import yaml
-
 from ssl_transfer.downstream.adaptation import judging
-from ssl_transfer.encoders.build import is_folder_name
-from ssl_transfer.encoders.spec import EncoderSpec
-from ssl_transfer.pretraining.monitor import Monitor
+from ssl_transfer.running.compared_run import ComparedRun, check_folders, read_run
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.recorder import RunCheckpoint
+from ssl_transfer.running.settings import differing_settings
 
-SETTINGS = ("model", "data", "trainer", "checkpoint", "monitor", "seed_everything")  # of config.yaml, in this order
-DEFAULTS = {"trainer": pl.Trainer, "checkpoint": RunCheckpoint, "monitor": Monitor}  # whose defaults are not told
-NO_SETTING = ("trainer.default_root_dir", "trainer.enable_", "trainer.logger", "trainer.callbacks", "trainer.profiler")
 SAME_LOSS = ("model.encoder", "model.optimisation")  # whatever these are, the loss means the same
 IMAGES = ("data.source", "data.target", "data.size", "data.channels", "data.resize", "data.normal", "data.val_fraction")
 LOWER_IS_BETTER = (*RunCheckpoint.LOWER_IS_BETTER, "noise_share")
@@ -34,42 +25,6 @@ NEITHER = (  # figures that tell, but of which neither more nor less is better, 
 )
 SHARE = re.compile(r"accuracy|bnm|f1_|auroc|precision|recall|exact_match|trustworthiness|continuity|/nmi$|/ari$")
 CLOSE = 0.01  # of a share: less than another seed may change
-
-
-@dataclass(frozen=True)
-class ComparedRun:
-    """One of them: its folder, `metrics.json`, flat settings, and the data as its saved network describes them."""
-
-    name: str
-    folder: RunFolder
-    metrics: dict[str, Any]
-    settings: dict[str, Any]
-    data: dict[str, Any]
-
-    def figure(self, name: str) -> float | None:
-        """One of its figures, or `None` if it was not measured or is not finite."""
-        value = self.metrics.get(name)
-        usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return float(value) if usable else None  # type: ignore[arg-type]
-
-    @property
-    def verdict(self) -> str:
-        """That of an adaptation, where validators compared it with another network; empty without."""
-        return str(self.metrics.get("verdict") or "") if "val/validators_asked" in self.metrics else ""
-
-    @property
-    def warnings(self) -> list[str]:
-        """Those of its metrics.json."""
-        told = self.metrics.get("warnings")
-        return [str(each) for each in told] if isinstance(told, list) else []
-
-    @property
-    def judged(self) -> float:
-        """By how many validation images it was judged, of the poorer domain where there are two."""
-        domains = self.data.get("domains")
-        parts = list(domains.values()) if isinstance(domains, dict) else [self.data.get("counts")]
-        counts = [part.get("val") for part in parts if isinstance(part, dict)]
-        return min((count for count in counts if isinstance(count, int) and count > 0), default=math.inf)
 
 
 @dataclass(frozen=True)
@@ -116,8 +71,8 @@ def compare_runs(runs: Sequence[str | Path | RunFolder], by: str | None = None) 
     figures, or by losses that mean different things, and `by` is not given.
     """
     folders = [run if isinstance(run, RunFolder) else RunFolder(run) for run in runs]
-    _check_folders(folders)
-    read = [_read(folder) for folder in folders]
+    check_folders(folders)
+    read = [read_run(folder) for folder in folders]
     differing = differing_settings([run.settings for run in read])
     chosen = _common_criterion(read, differing) if by is None else by
     _check_figure(read, chosen, differing)
@@ -134,110 +89,6 @@ def shared_figures(runs: Sequence[ComparedRun]) -> list[str]:
 def _ranked(runs: Sequence[ComparedRun], by: str) -> list[ComparedRun]:
     sign = 1 if by.endswith(LOWER_IS_BETTER) else -1
     return sorted(runs, key=lambda run: sign * (run.figure(by) or 0.0))
-
-
-# ---- reading
-
-
-def _check_folders(folders: Sequence[RunFolder]) -> None:
-    if len(folders) < 2:
-        raise ValueError(f"two or more runs can be compared, not {len(folders)}: give their folders")
-    without = [str(folder.path) for folder in folders if "checkpoint" not in _mapping(folder.metrics_file, json.loads)]
-    if without:
-        raise ValueError(f"no finished fit (no checkpoint in metrics.json) in {', '.join(without)}: leave it out")
-    paths = [folder.path.resolve() for folder in folders]
-    twice = [str(folder.path) for number, folder in enumerate(folders) if paths[number] in paths[:number]]
-    if twice:
-        raise ValueError(f"{twice[0]} is given twice")
-
-
-def _read(folder: RunFolder) -> ComparedRun:
-    told = _mapping(folder.config, yaml.safe_load)
-    parts = [part for part in SETTINGS if part in told or part in DEFAULTS]
-    settings = {name: value for part in parts for name, value in flat(part, _asked(part, told))}
-    kept = {name: value for name, value in settings.items() if not name.startswith(NO_SETTING)}
-    saved = next((path for path in (folder.model, folder.encoder) if (path / "config.json").exists()), folder.model)
-    data = _mapping(saved / "config.json", json.loads).get("data")
-    metrics = _mapping(folder.metrics_file, json.loads)
-    return ComparedRun(str(folder.path), folder, metrics, kept, data if isinstance(data, dict) else {})
-
-
-def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """What a file holds; nothing without the file."""
-    if not path.exists():
-        return {}
-    try:
-        found = parse(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError):
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged, as it holds no mapping: leave its run out, or fit it again")
-    return found
-
-
-def _asked(part: str, told: Mapping[str, Any]) -> Any:
-    """What was asked of the trainer, say, without what is so by default, which Python's runs do not tell."""
-    value = told.get(part) or {} if part in DEFAULTS else told[part]
-    if part not in DEFAULTS or not isinstance(value, Mapping):
-        return value
-    known = signature(DEFAULTS[part].__init__).parameters  # type: ignore[misc]
-    return {key: each for key, each in value.items() if key not in known or each != known[key].default}
-
-
-def flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """A setting and those within it; of a class its bare name, whether a terminal or Python gave it.
-
-    >>> list(flat("model", {"class_path": "ssl_transfer.SimCLR", "init_args": {"views": None, "sizes": [1, 2]}}))
-    [('model', 'SimCLR'), ('model.views', None), ('model.sizes', [1, 2])]
-    """
-    if name == "model.encoder" and isinstance(value, str) and value and not is_folder_name(value):
-        value = asdict(EncoderSpec(value))  # what the name of a network stands for
-    if not isinstance(value, Mapping):
-        yield name, value
-        return
-    inner: Any = value
-    if "class_path" in value:
-        path = str(value["class_path"])
-        yield name, path.rsplit(".", 1)[-1] if path.startswith("ssl_transfer.") else path
-        inner = value.get("init_args") or {}
-    else:
-        yield name, value.get("name", Given())
-    for key, item in inner.items() if isinstance(inner, Mapping) else ():
-        yield from flat(f"{name}.{key}", item)
-
-
-class Given:
-    """Stands for a mapping, whose settings are told one by one."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Given)
-
-    def __hash__(self) -> int:
-        return 0
-
-    def __str__(self) -> str:
-        return "given"
-
-
-def differing_settings(settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The settings in which runs differ. What only a class of one of them has is told by the name of the class."""
-    names = dict.fromkeys(name for each in settings for name in each)
-    return tuple(name for name in names if _differs(name, settings))
-
-
-def _differs(name: str, settings: Sequence[Mapping[str, Any]]) -> bool:
-    values = [each[name] for each in settings if name in each]
-    if any(value != values[0] for value in values):
-        return True
-    above = name.rpartition(".")[0]
-    lacking = [each for each in settings if name not in each and _holds(each, above)]
-    having = [each[above] for each in settings if name in each and above in each]
-    return values[0] is not None and any(each[above] == value for each in lacking for value in having)
-
-
-def _holds(settings: Mapping[str, Any], above: str) -> bool:
-    """Whether a setting has others within it."""
-    return any(name.startswith(f"{above}.") for name in settings) or isinstance(settings.get(above), Given)
 
 
 # ---- which figure
