@@ -11,6 +11,9 @@ from torch import Tensor
 from ssl_transfer.evaluation.probes import LinearHead, Rotated, accuracy, solve_logistic
 
 FEWEST_JUDGED = 0.9  # of the second set, whose classes must have enough rows to be told apart within them
+FEWEST_ROWS = 4  # of a class, of either set
+SAME = 1e-5  # of their spread: numbers that are no further apart are of one image
+BLOCK = 8  # neighbouring rows that are taught, or judged, together
 ROWS_A_COMPONENT = 20  # that are taught from, or judged
 _L2 = 1e-2  # of the classifier: with few images and wide features it would otherwise learn by heart
 
@@ -57,36 +60,64 @@ def distance_within_classes(
     >>> distance_within_classes(x, classes, x[::2].repeat(9, 1), classes[::2].repeat(9))[0]
     0.0
     """
-    rows, weights, counts = _matched(first_classes.cpu(), second_classes.cpu(), seed)
-    if not rows or sum(weights) < FEWEST_JUDGED * len(second):
+    drawn = _matched(first, first_classes, second, second_classes, seed)
+    weights = torch.tensor([float((second_classes == each).sum()) for each in drawn], dtype=torch.double)
+    if not drawn or weights.sum() < FEWEST_JUDGED * len(second):
         return math.nan, math.nan
-    right = _told_apart(first, second, rows)
-    share = torch.tensor(weights, dtype=torch.double) / sum(weights)
-    of_class = torch.stack([each.mean() for each in right.split([2 * count for count in counts])])
-    error = 4 * float((share.square() / (4 * 2 * torch.tensor(counts))).sum().sqrt())
+    counts = torch.tensor([len(own) for own, _ in drawn.values()])
+    right = _told_apart(first, second, list(drawn.values()))
+    share = weights / weights.sum()
+    of_class = torch.stack([each.mean() for each in right.split((2 * counts).tolist())])
+    error = 4 * float((share.square() / (4 * 2 * counts)).sum().sqrt())
     return float(4 * (share * of_class).sum() - 2), error
 
 
-def _matched(first: Tensor, second: Tensor, seed: int) -> tuple[list[tuple[Tensor, Tensor]], list[float], list[int]]:
-    """Of each class as many rows of either set, an even number; how many the second set has, and how many these are."""
+def _matched(
+    first: Tensor, first_classes: Tensor, second: Tensor, second_classes: Tensor, seed: int
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """By class: as many rows of either set, neighbours side by side."""
     generator = torch.Generator().manual_seed(seed)
-    rows, weights, counts = [], [], []
-    for each in first.unique():
-        own = [torch.nonzero(classes == each).flatten() for classes in (first, second)]
-        count = min(map(len, own)) // 2 * 2
-        if count >= 4:
-            drawn = [found[torch.randperm(len(found), generator=generator)[:count]] for found in own]
-            rows.append((drawn[0], drawn[1]))
-            weights.append(float(len(own[1])))
-            counts.append(count)
-    return rows, weights, counts
+    direction = torch.randn(first.shape[1], generator=generator).to(first.device)
+    rows = {}
+    for each in first_classes.unique().tolist():
+        found = [torch.nonzero(classes == each).flatten() for classes in (first_classes, second_classes)]
+        count = min(map(len, found))
+        if count >= FEWEST_ROWS:
+            drawn = [own[torch.randperm(len(own), generator=generator)[:count].to(own.device)] for own in found]
+            along = [values[own].float() @ direction for values, own in zip((first, second), drawn, strict=True)]
+            orders = _side_by_side(along[0], along[1])
+            rows[each] = (drawn[0][orders[0]], drawn[1][orders[1]])
+    return rows
+
+
+def _side_by_side(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Orders of as many numbers: first those that both have, in pairs, and then the others, ascending."""
+    orders = first.argsort(), second.argsort()
+    a, b = first[orders[0]], second[orders[1]]
+    spread = torch.cat([a, b]).std()
+    place = torch.searchsorted(b, a).clamp(max=len(b) - 1)
+    before = (place - 1).clamp(min=0)
+    nearest = torch.where((b[before] - a).abs() < (b[place] - a).abs(), before, place)
+    twins = torch.nonzero((b[nearest] - a).abs() <= SAME * spread).flatten()
+    twins = twins[torch.cat([torch.ones_like(twins[:1], dtype=torch.bool), nearest[twins].diff() > 0])]  # each once
+    partners = nearest[twins]
+    others = [
+        torch.ones(len(own), dtype=torch.bool, device=own.device).scatter(0, used, False).nonzero().flatten()
+        for own, used in ((a, twins), (b, partners))
+    ]
+    return orders[0][torch.cat([twins, others[0]])], orders[1][torch.cat([partners, others[1]])]
 
 
 def _told_apart(first: Tensor, second: Tensor, rows: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Which rows of either set, class after class, are told to be of it by a classifier that has not seen them."""
+    """Which rows of either set, class after class, are told to be of it by a classifier that has not seen them.
+
+    Neighbours go to the same half: were an image in both sets, and one of the two taught, the other would be told
+    wrong.
+    """
     x = torch.cat([torch.cat([first[own].float(), second[its].float()]) for own, its in rows])
     origin = torch.cat([torch.arange(2 * len(own)) >= len(own) for own, _ in rows]).long().to(x.device)
-    half = torch.arange(len(x), device=x.device) % 2  # of every class as many rows of either set
+    blocks = [torch.arange(len(own)) // min(BLOCK, len(own) // 2) % 2 for own, _ in rows]
+    half = torch.cat([torch.cat([own, own]) for own in blocks]).to(x.device)
     right = torch.full((len(x),), 0.5, dtype=torch.double)
     for judged in (half == 0, half == 1):
         taught, asked = _leading(x, ~judged)

@@ -67,6 +67,18 @@ def test_the_standard_error_within_classes() -> None:
     assert error == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("shared", [1.0, 0.7, 0.3])
+def test_images_in_both_sets_do_not_mislead(shared: float) -> None:
+    """Were a row taught as of one set, and its twin judged, it would be told wrong."""
+    classes, first = classes_of(1200, 10, 1), cloud(1200, 200)
+    kept = torch.rand(1200, generator=torch.Generator().manual_seed(8)) < shared
+    second = torch.where(kept[:, None], first, cloud(1200, 200, seed=2))
+    found, error = distance_within_classes(first, classes, second, classes)
+    assert abs(found) < 3 * error
+    moved = torch.cat([second[:, :1] + 3, second[:, 1:]], dim=1)
+    assert distance_within_classes(first, classes, moved, classes)[0] > 0.5
+
+
 def test_a_class_far_away_counts_by_how_frequent_it_is() -> None:
     """Most of the second set on one class, and elsewhere there: that few rows can be matched does not hide it."""
     own, its = classes_of(1000, 10, 1), torch.where(torch.rand(1000) < 0.8, 0, classes_of(1000, 10, 2))
