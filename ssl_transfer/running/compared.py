@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_transfer.downstream.adaptation import judging
+from ssl_transfer.downstream.adaptation import judging, verdict
 from ssl_transfer.running.compared_run import ComparedRun, check_folders, read_run
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.recorder import RunCheckpoint
@@ -184,6 +184,12 @@ def _other_validators(runs: Sequence[ComparedRun], validators: Sequence[str]) ->
         by_run.setdefault(_ranked(runs, name)[0].name, []).append(name.removeprefix("val/"))
     told = "; ".join(f"{run} by {', '.join(names)}" for run, names in by_run.items())
     yield f"validators read no label of the target, and reward answers that are wrong and sure; the best is {told}"
+    own, *others = [run.figure("val/target_classes") or 0.0 for run in runs]
+    if own < verdict.FEWER * max(others):
+        yield (
+            f"{runs[0].name} answers target images with as many as {own:.1f} equally frequent classes, another with "
+            f"{max(others):.1f}: see in its predictions whether it has lost some"
+        )
 
 
 def _close(runs: Sequence[ComparedRun], by: str) -> Iterator[str]:

@@ -74,6 +74,14 @@ def test_remarks(made):
     )
 
 
+@pytest.mark.parametrize(("classes", "lost"), [(7.4, True), (8.9, False)])
+def test_lost_classes_of_the_best_are_said(made, classes, lost):
+    told = compare_runs(
+        [made("a", {"bnm": 0.9, "target_classes": classes}), made("b", {"bnm": 0.8, "target_classes": 9.0})], "val/bnm"
+    ).remarks
+    assert any("as many as 7.4 equally frequent classes, another with 9.0" in each for each in told) == lost
+
+
 def test_a_figure_of_the_source_is_said_to_be(made):
     runs = [made(name, {"accuracy": value, "bnm": 0.5}) for name, value in (("a", 0.9), ("b", 0.8))]
     assert compare_runs(runs).remarks == ("val/accuracy is of the source; the validators see the target: val/bnm",)
