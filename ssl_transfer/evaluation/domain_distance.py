@@ -12,7 +12,7 @@ from ssl_transfer.evaluation.probes import LinearHead, Rotated, accuracy, solve_
 
 FEWEST_JUDGED = 0.9  # of the second set, whose classes must have enough rows to be told apart within them
 FEWEST_ROWS = 4  # of a class, of either set
-SAME = 1e-5  # of their spread: numbers that are no further apart are of one image
+SAME = 1e-3  # of their spread: numbers that are no further apart are of one image, or as good as one
 BLOCK = 8  # neighbouring rows that are taught, or judged, together
 ROWS_A_COMPONENT = 20  # that are taught from, or judged
 _L2 = 1e-2  # of the classifier: with few images and wide features it would otherwise learn by heart

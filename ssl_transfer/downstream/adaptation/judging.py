@@ -23,6 +23,7 @@ from ssl_transfer.evaluation.validators import (
 )
 
 CLEAR, LEAST = 2, 0.01  # standard errors of a difference, and how large it is at least, where it counts
+BELOW = 4  # standard errors that a distance may be negative by chance
 IMAGES = 2_000  # of a domain that are judged
 CARRIED_BY = 10  # equally weighted source images that deep embedded validation needs at least, to have a vote
 FEWEST = 20  # labelled source images, and target images, by which two networks are compared
@@ -146,7 +147,7 @@ class Calibrated:
         That is two standard errors above what was found. Where it is small the features of a class seem to be
         distributed alike in both domains, which then differ in the frequencies of their classes at most. There is no
         such figure of a network that has not learnt the source, which may answer anything alike, nor where the
-        classifier of domains does worse than chance, as with the same images in both.
+        classifier of domains does far worse than chance, as images that both domains have can make it.
         """
         source, target = source.few(), target.few()
         if not self.estimates or not _knows(source):
@@ -154,7 +155,7 @@ class Calibrated:
         found, error = distance_within_classes(
             source.features, source.logits.argmax(1), target.features, target.logits.argmax(1)
         )
-        return replace(self, apart=max(0.0, found) + CLEAR * error if found >= -CLEAR * error else math.nan)
+        return replace(self, apart=max(0.0, found) + CLEAR * error if found >= -BELOW * error else math.nan)
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""

@@ -160,7 +160,7 @@ def test_a_target_that_differs_in_class_frequencies_alone_is_no_reason_to_adapt(
 
 
 def test_how_far_apart_what_is_answered_alike_may_be() -> None:
-    source, target = judged(600, 3.0, 0, True), judged(600, 3.0, 1, False)
+    source, target = judged(1600, 3.0, 0, True), judged(1600, 3.0, 1, False)
     rare = Judged(*(values[target.logits.argmax(1) == 0] for values in vars(target).values()))
     for own, alike in ((target, True), (rare, True), (judged(60, 3.0, 1, False), False)):
         found = Calibrated.of(source, own).with_distance(source, own)
