@@ -134,7 +134,8 @@ class Rounds:
         return bool(self.measured.get(_key(task)))
 
     def _round(self, label: str, task: Task, number: int, count: int) -> None:
-        done = self.measured.setdefault(_key(task), [])
+        with self.lock:  # another thread may be writing them all
+            done = self.measured.setdefault(_key(task), [])
         if len(done) <= number:
             found = self._measure(task)
             with self.lock:
