@@ -24,6 +24,7 @@ from ssl_transfer.evaluation.validators import (
 
 CLEAR, LEAST = 2, 0.01  # standard errors of a difference, and how large it is at least, where it counts
 BELOW = 4  # standard errors that a distance may be negative by chance
+HALF_WAY = 0.5  # from chance to no error on the source: below, a network may be of little use
 IMAGES = 2_000  # of a domain that are judged
 CARRIED_BY = 10  # equally weighted source images that deep embedded validation needs at least, to have a vote
 FEWEST = 20  # labelled source images, and target images, by which two networks are compared
@@ -173,12 +174,17 @@ def _finite(*judged: Judged) -> bool:
     return all(bool(of.isfinite().all()) for own in judged for of in (own.features, own.logits))
 
 
+def learnt(accuracy: float, classes: float, share: float) -> bool:
+    """Whether an accuracy is a `share` of the way from chance, one in so many classes, to 1."""
+    chance = 1 / classes
+    return accuracy >= chance + share * (1 - chance)
+
+
 def _knows(source: Judged) -> bool:
     """Whether labelled images are answered better than half-way from chance to no error."""
     known = source.targets >= 0
     right = float((source.logits[known].argmax(1) == source.targets[known]).double().mean())
-    chance = 1 / effective_classes(source.targets[known])
-    return right >= (1 + chance) / 2
+    return learnt(right, effective_classes(source.targets[known]), HALF_WAY)
 
 
 def carrying_weights(source: Tensor, target: Tensor) -> Tensor | None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from ssl_transfer.downstream.adaptation.judging import FEWEST, Calibrated, Votes
+from ssl_transfer.downstream.adaptation.judging import FEWEST, HALF_WAY, Calibrated, Votes, learnt
 
 FEW_CLASSES = 0.5  # of those that the other network answers with: fewer are a collapse
-HALF_WAY = 0.5  # from chance to no error on the source: below, the network may be of little use
 FEWER = 0.9  # of those that the other network answers with: fewer may have been lost
 ALIKE = 0.25  # proxy A-distance, at most: a classifier of domains is right of 56 % of the images or fewer
 FINE = 0.05  # of bnm, which lies between 0 and 1: where a smaller difference shows, none is a finding
@@ -57,8 +56,7 @@ def has_learnt(told: Mapping[str, float], share: float) -> bool:
     accuracy, classes = told.get("val/accuracy"), told.get("val/source_classes")
     if accuracy is None or not classes:
         return True
-    chance = 1 / classes
-    return accuracy >= chance + share * (1 - chance)
+    return learnt(accuracy, classes, share)
 
 
 def line(told: Mapping[str, float], other: str, why_none: str = "") -> str:
