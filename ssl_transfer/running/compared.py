@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_transfer.downstream.adaptation import judging, verdict
-from ssl_transfer.running.compared_run import ComparedRun, check_folders, read_run
+from ssl_transfer.running.compared_run import ComparedRun, read_runs
 from ssl_transfer.running.folder import RunFolder
 from ssl_transfer.running.recorder import RunCheckpoint
 from ssl_transfer.running.settings import differing_settings
@@ -70,9 +70,7 @@ def compare_runs(runs: Sequence[str | Path | RunFolder], by: str | None = None) 
     which neither more nor less is better, and for a test's; also where the runs chose their epochs by different
     figures, or by losses that mean different things, and `by` is not given.
     """
-    folders = [run if isinstance(run, RunFolder) else RunFolder(run) for run in runs]
-    check_folders(folders)
-    read = [read_run(folder) for folder in folders]
+    read = read_runs([run if isinstance(run, RunFolder) else RunFolder(run) for run in runs])
     differing = differing_settings([run.settings for run in read])
     chosen = _common_criterion(read, differing) if by is None else by
     _check_figure(read, chosen, differing)

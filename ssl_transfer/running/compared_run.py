@@ -51,25 +51,28 @@ class ComparedRun:
         return min((count for count in counts if isinstance(count, int) and count > 0), default=math.inf)
 
 
-def check_folders(folders: Sequence[RunFolder]) -> None:
-    """ValueError unless they are two or more, each once, with a finished fit."""
+def read_runs(folders: Sequence[RunFolder]) -> list[ComparedRun]:
+    """What the files of folders say.
+
+    ValueError unless they are two or more, each once, with a finished fit; and for a damaged file, with its path.
+    """
     if len(folders) < 2:
         raise ValueError(f"two or more runs can be compared, not {len(folders)}: give their folders")
-    without = [str(folder.path) for folder in folders if "checkpoint" not in _mapping(folder.metrics_file, json.loads)]
+    metrics = [_mapping(folder.metrics_file, json.loads) for folder in folders]
+    without = [str(folder.path) for folder, told in zip(folders, metrics, strict=True) if "checkpoint" not in told]
     if without:
         raise ValueError(f"no finished fit (no checkpoint in metrics.json) in {', '.join(without)}: leave it out")
     paths = [folder.path.resolve() for folder in folders]
     twice = [str(folder.path) for number, folder in enumerate(folders) if paths[number] in paths[:number]]
     if twice:
         raise ValueError(f"{twice[0]} is given twice")
+    return [_read(folder, told) for folder, told in zip(folders, metrics, strict=True)]
 
 
-def read_run(folder: RunFolder) -> ComparedRun:
-    """What the files of a folder say. ValueError, with its path, for one that is damaged."""
+def _read(folder: RunFolder, metrics: dict[str, Any]) -> ComparedRun:
     told = _mapping(folder.config, yaml.safe_load)
     saved = next((path for path in (folder.model, folder.encoder) if (path / "config.json").exists()), folder.model)
     data = _mapping(saved / "config.json", json.loads).get("data")
-    metrics = _mapping(folder.metrics_file, json.loads)
     return ComparedRun(str(folder.path), folder, metrics, settings_of(told), data if isinstance(data, dict) else {})
 
 
